@@ -1,0 +1,159 @@
+"""What the service needs from a place where sandboxes live. Everything else a backend does is its own business."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from executor_api.domain.execution import SandboxDetails, Start
+from executor_api.domain.outcome import Evidence
+from executor_api.domain.template import Plan
+from executor_api.errors import ExecutorError
+from executor_runner.protocol.podlog import LogCopy
+from executor_runner.protocol.shapes import Report
+
+
+class SandboxFailedError(ExecutorError):
+    """The sandbox will never run this call; the evidence says why. The call did not run and is settled with it."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        super().__init__(evidence.message)
+
+
+class ConnectionLostError(ExecutorError):
+    """The connection to the runner broke or was refused; the sandbox may be well. Resume, or ask for last words."""
+
+
+class ClaimedError(ExecutorError):
+    """The runner has accepted a call before (HTTP 409). If it was ours, resume; else it is somebody else's sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxTimings:
+    """Milliseconds, as far as the backend can tell them apart."""
+
+    create: float | None = None
+    schedule: float | None = None
+    start: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """What is left of a sandbox that no longer answers.
+
+    ``report`` comes from its termination message or its log (``source`` tells which), ``log`` holds the output the
+    log still has, ``evidence`` is the backend's classification of the end.
+    """
+
+    evidence: Evidence
+    report: Report | None = None
+    log: LogCopy | None = None
+    source: str = "evidence"  # "status", "log" or "evidence"
+
+
+class Sandbox(Protocol):
+    """One isolated place that takes exactly one call."""
+
+    @property
+    def details(self) -> SandboxDetails:
+        """What is known of it by now."""
+        ...
+
+    @property
+    def start(self) -> Start:
+        """Whether it was waiting or is made for this call."""
+        ...
+
+    @property
+    def timings(self) -> SandboxTimings:
+        """Phases so far."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait until the runner can be dialled. Raises `SandboxFailedError` if that can't happen any more."""
+        ...
+
+    def dispatch(self, call: bytes) -> AsyncIterator[bytes]:
+        """Hand over the call (JSON) and yield the journal from offset 0, cut anywhere.
+
+        The iterator ends when the journal is complete or the connection is closed; the frames tell which. Raises
+        `ClaimedError` and `ConnectionLostError`.
+        """
+        ...
+
+    def resume(self, offset: int) -> AsyncIterator[bytes]:
+        """Yield the journal of the call this sandbox already has, from a byte offset. Raises `ConnectionLostError`."""
+        ...
+
+    async def cancel(self) -> None:
+        """Ask the runner to end the call; its report still comes through the journal. Raises `ConnectionLostError`."""
+        ...
+
+    async def alive(self) -> bool:
+        """Whether resuming makes sense: the sandbox is there and has not ended, as far as the backend can see."""
+        ...
+
+    async def last_words(self) -> LastWords:
+        """Gather what a sandbox that ended left behind. Waits a bounded time for late evidence; never raises."""
+        ...
+
+    async def evidence(self) -> Evidence | None:
+        """Why somebody outside told this sandbox to end, if the backend can see it (deleted, evicted, preempted)."""
+        ...
+
+    async def release(self) -> None:
+        """The outcome is stored: give the sandbox back, which deletes it. Never raises; safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a backend can serve, in sentences an operator can act on."""
+
+    ready: bool
+    problems: tuple[str, ...] = ()  # each says what is wrong and the fix
+    notes: tuple[str, ...] = ()  # what it got: isolation level, cluster, dispatch way
+
+
+class Backend(Protocol):
+    """Makes sandboxes."""
+
+    @property
+    def name(self) -> str:
+        """``local`` or ``kubernetes``."""
+        ...
+
+    async def start(self) -> None:
+        """Open what is needed. An unreachable place is no error here: `health` says it, and it keeps trying."""
+        ...
+
+    async def stop(self) -> None:
+        """Close everything; on the local backend this ends every call."""
+        ...
+
+    def health(self) -> Health:
+        """Current state, from memory."""
+        ...
+
+    async def create(self, name: str, execution_id: str, plan: Plan) -> Sandbox:
+        """Start making a sandbox for this execution and return at once.
+
+        ``name`` is unique and was recorded before, so that a crashed service finds the sandbox again. Creating a name
+        that exists returns that sandbox. Raises `SandboxFailedError` if the place refuses it, `UnavailableError` if
+        it can't be asked now.
+        """
+        ...
+
+    async def find(self, name: str) -> Sandbox | None:
+        """The sandbox of this name if it still exists, to take up a call after a restart. Raises `UnavailableError`."""
+        ...
+
+    async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
+        """Delete sandboxes of this service whose execution id ``is_wanted`` denies; return how many."""
+        ...
+
+    def describe(self) -> Mapping[str, object]:
+        """What an operator wants to see of it, for logs and status pages."""
+        ...

@@ -1,0 +1,277 @@
+"""Templates: what sandboxes are made from, and how much of it a call may ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from math import ceil
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from executor_api.domain.quantity import parse_bytes, parse_quantity
+from executor_api.domain.request import MAX_TIMEOUT, ExecutionRequest, Isolation, Quantity
+from executor_api.errors import FieldProblem, InvalidRequestError
+
+MIB = 1024 * 1024
+
+
+def _dns_label(text: str) -> str:
+    if not re.fullmatch(r"[a-z](?:[-a-z0-9]{0,38}[a-z0-9])?", text):
+        raise ValueError("must be 1 to 40 lowercase letters, digits and '-', starting with a letter")
+    return text
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Language(_Strict):
+    """A language that runs by exec: its source is written to a file, whose path replaces ``{file}``."""
+
+    argv: tuple[str, ...] = Field(min_length=1, examples=[["node", "{file}"]])
+    suffix: str = Field("", pattern=r"^(\.[A-Za-z0-9]{1,10})?$", description="Ending of the source file's name.")
+
+    @model_validator(mode="after")
+    def _names_the_file(self) -> Self:
+        if not any("{file}" in item for item in self.argv):
+            raise ValueError("argv must contain '{file}', where the path of the source goes")
+        return self
+
+
+class GpuAllowance(_Strict):
+    """Devices a template gives and allows."""
+
+    count: int = Field(0, ge=0, le=64, description="Devices of a call that asks for none.")
+    max_count: int = Field(0, ge=0, le=64, description="The most a call may ask for; 0 allows none.")
+    resources: tuple[str, ...] = Field(
+        ("nvidia.com/gpu",), min_length=1, description="Extended resource names allowed; the first is the default."
+    )
+
+
+class Amount(_Strict):
+    """CPU, memory and disk of one sandbox."""
+
+    cpu: Quantity
+    memory: Quantity
+    ephemeral_storage: Quantity
+
+
+class OutputLimits(_Strict):
+    """How much output is kept, per stream."""
+
+    keep_bytes: int = Field(
+        1 * MIB,
+        ge=1024,
+        le=3 * MIB,
+        description="Kept per stream: half head, half tail; the middle is dropped and counted.",
+    )
+    kill_bytes: int | None = Field(
+        None, ge=1024, description="A stream beyond this ends the call as output_limit; null never does."
+    )
+
+
+class Toleration(_Strict):
+    """A Kubernetes toleration."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Template(_Strict):
+    """One kind of sandbox, as an operator describes it."""
+
+    name: Annotated[str, AfterValidator(_dns_label)]
+    image: str | None = Field(
+        None, min_length=1, description="Container image with the runner; default: the service's --image."
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    languages: dict[str, Language] = Field(
+        {"bash": Language(argv=("bash", "{file}"), suffix=".sh")}, description="Languages besides python."
+    )
+    preload: tuple[str, ...] = Field((), description="Python modules imported before the call arrives.")
+    resources: Amount = Amount(cpu="1", memory="512Mi", ephemeral_storage="1Gi")
+    max_resources: Amount = Amount(cpu="4", memory="4Gi", ephemeral_storage="10Gi")
+    gpu: GpuAllowance = GpuAllowance()
+    timeout_seconds: float = Field(60, gt=0, le=MAX_TIMEOUT, description="Timeout of a call that names none.")
+    max_timeout_seconds: float = Field(
+        3600, gt=0, le=MAX_TIMEOUT, description="The longest timeout a call may ask for."
+    )
+    grace_seconds: float = Field(1, ge=0, le=60, description="Between SIGTERM and SIGKILL when a call is ended.")
+    start_seconds: float = Field(
+        120, gt=0, le=3600, description="How long a sandbox may take to start before the call fails."
+    )
+    output: OutputLimits = OutputLimits()
+    artifact_bytes: int = Field(
+        8 * MIB, ge=0, le=32 * MIB, description="Most bytes of all artifacts of a call together."
+    )
+    value_bytes: int = Field(1 * MIB, ge=1024, le=8 * MIB, description="Most bytes of a function's JSON value.")
+    max_processes: int = Field(
+        1024, ge=1, le=100_000, description="Processes alive at once; more ends the call as process_limit."
+    )
+    open_files: int = Field(1024, ge=16, le=1_048_576, description="Descriptors per process.")
+    env: dict[str, str] = Field({}, description="Environment variables of every call.")
+    isolation: tuple[Isolation, ...] = Field(
+        (Isolation.SINGLE_USE,), min_length=1, description="Isolation a call may choose."
+    )
+    network: Literal["none", "open"] = Field(
+        "none", description="What the local backend gives: no network but loopback, or this machine's."
+    )
+    ttl_seconds: int = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="ttlSecondsAfterFinished: how long Kubernetes keeps a finished Job the service did not delete.",
+    )
+    delete_finished: bool = Field(
+        True, description="Delete the Job as soon as its result is stored; false leaves it, log included, for its TTL."
+    )
+    job_template: str | None = Field(None, description="Path of a Job template (*.yaml.j2); default: the built-in one.")
+    runtime_class: str | None = None
+    host_users: bool | None = Field(None, description="false asks for a user namespace.")
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    priority_class: str | None = None
+    service_account: str | None = Field(None, description="Service account of the pods; its token is never mounted.")
+
+    @model_validator(mode="after")
+    def _defaults_within_limits(self) -> Self:
+        for name in ("cpu", "memory", "ephemeral_storage"):
+            if parse_quantity(getattr(self.resources, name)) > parse_quantity(getattr(self.max_resources, name)):
+                raise ValueError(f"resources.{name} is more than max_resources.{name}")
+        if self.timeout_seconds > self.max_timeout_seconds:
+            raise ValueError("timeout_seconds is more than max_timeout_seconds")
+        if self.gpu.count > self.gpu.max_count:
+            raise ValueError("gpu.count is more than gpu.max_count")
+        if "python" in self.languages:
+            raise ValueError("languages.python is built in; leave it out")
+        return self
+
+    def digest(self) -> str:
+        """Twelve hex digits that change whenever anything of the template does."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxResources:
+    """What one sandbox gets: quantities as written, for Kubernetes; `*_bytes` for the runner."""
+
+    cpu: str
+    memory: str
+    ephemeral_storage: str
+    gpu_count: int
+    gpu_resource: str
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory limit in bytes."""
+        return parse_bytes(self.memory)
+
+    @property
+    def storage_bytes(self) -> int:
+        """The disk limit in bytes."""
+        return parse_bytes(self.ephemeral_storage)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request that its template accepts, with every default filled in."""
+
+    request: ExecutionRequest
+    template: Template
+    resources: SandboxResources
+    timeout_seconds: float
+
+    @property
+    def deadline_seconds(self) -> int:
+        """Whole seconds in which the runner must have ended by itself, start included: the outer rings begin here."""
+        return ceil(self.template.start_seconds + self.timeout_seconds + self.template.grace_seconds)
+
+
+def plan(request: ExecutionRequest, templates: dict[str, Template]) -> Plan:
+    """Fit a request into its template. Raises `InvalidRequestError` naming every field that does not fit."""
+    template = templates.get(request.template)
+    if template is None:
+        names = ", ".join(sorted(templates))
+        raise InvalidRequestError(FieldProblem("template", f"{request.template!r} does not exist; there are: {names}"))
+    problems = [
+        *_language_problems(request, template),
+        *_resource_problems(request, template),
+        *_other_problems(request, template),
+    ]
+    if problems:
+        raise InvalidRequestError(*problems)
+    return Plan(request, template, _resources(request, template), request.timeout_seconds or template.timeout_seconds)
+
+
+def _language_problems(request: ExecutionRequest, template: Template) -> list[FieldProblem]:
+    languages = ["python", *sorted(template.languages)]
+    if request.language is None or request.language in languages:
+        return []
+    return [
+        FieldProblem(
+            "language",
+            f"{request.language!r} is not offered by template {template.name!r}; it has: {', '.join(languages)}",
+        )
+    ]
+
+
+def _resource_problems(request: ExecutionRequest, template: Template) -> list[FieldProblem]:
+    problems = []
+    for name in ("cpu", "memory", "ephemeral_storage"):
+        asked, most = getattr(request.resources, name), getattr(template.max_resources, name)
+        if asked is None:
+            continue
+        if parse_quantity(asked) > parse_quantity(most):
+            problems.append(
+                FieldProblem(
+                    f"resources.{name}", f"{asked} is more than template {template.name!r} allows: at most {most}"
+                )
+            )
+        elif parse_quantity(asked) == 0:
+            problems.append(FieldProblem(f"resources.{name}", f"must be more than 0 and at most {most}"))
+    gpu = request.resources.gpu
+    if gpu is not None and gpu.count > template.gpu.max_count:
+        problems.append(FieldProblem("resources.gpu.count", _gpu_message(template)))
+    if gpu is not None and gpu.resource is not None and gpu.resource not in template.gpu.resources:
+        problems.append(
+            FieldProblem(
+                "resources.gpu.resource", f"template {template.name!r} has: {', '.join(template.gpu.resources)}"
+            )
+        )
+    return problems
+
+
+def _gpu_message(template: Template) -> str:
+    if template.gpu.max_count == 0:
+        return f"template {template.name!r} allows no GPU; choose a template with gpu.max_count above 0"
+    return f"template {template.name!r} allows at most {template.gpu.max_count}"
+
+
+def _other_problems(request: ExecutionRequest, template: Template) -> list[FieldProblem]:
+    problems = []
+    if request.timeout_seconds is not None and request.timeout_seconds > template.max_timeout_seconds:
+        problems.append(
+            FieldProblem(
+                "timeout_seconds", f"template {template.name!r} allows at most {template.max_timeout_seconds:g}"
+            )
+        )
+    if request.isolation not in template.isolation:
+        problems.append(
+            FieldProblem("isolation", f"template {template.name!r} allows: {', '.join(template.isolation)}")
+        )
+    return problems
+
+
+def _resources(request: ExecutionRequest, template: Template) -> SandboxResources:
+    asked, default = request.resources, template.resources
+    return SandboxResources(
+        cpu=asked.cpu or default.cpu,
+        memory=asked.memory or default.memory,
+        ephemeral_storage=asked.ephemeral_storage or default.ephemeral_storage,
+        gpu_count=template.gpu.count if asked.gpu is None else asked.gpu.count,
+        gpu_resource=(asked.gpu and asked.gpu.resource) or template.gpu.resources[0],
+    )

@@ -1,0 +1,107 @@
+"""Every setting of the service: one frozen value, made once by the command line and passed down as an argument.
+
+A field's metadata is the only description of it: the command line's flags, their ``EXECUTOR_*`` variables and the
+table in the documentation are made from here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+MIB = 1024 * 1024
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """Where records live unless told otherwise: the user's state directory (XDG)."""
+    base = environ.get("XDG_STATE_HOME")
+    home = Path(environ.get("HOME") or tempfile.gettempdir())
+    return (Path(base) if base else home / ".local" / "state") / "executor-api"
+
+
+def _setting(default: Any, help_text: str, *, choices: tuple[str, ...] = (), secret: bool = False) -> Any:
+    return field(default=default, metadata={"help": help_text, "choices": choices, "secret": secret})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one service process runs. Durations in seconds, sizes in bytes."""
+
+    backend: str = _setting(
+        "local", "Where sandboxes live: this machine, or a cluster.", choices=("local", "kubernetes")
+    )
+    host: str = _setting("127.0.0.1", "Address to listen on. Beyond loopback an API key is required.")
+    port: int = _setting(8000, "TCP port to listen on; 0 takes a free one.")
+    api_key: str = _setting(
+        "", "Key that clients send as `Authorization: Bearer KEY`; empty allows everybody on loopback.", secret=True
+    )
+    namespace: str = _setting("default", "Kubernetes namespace of the sandboxes.")
+    image: str = _setting("executor:dev", "Image of sandboxes whose template names none.")
+    kubeconfig: str = _setting(
+        "", "Path of a kubeconfig; empty: in-cluster credentials, else $KUBECONFIG, else ~/.kube/config."
+    )
+    context: str = _setting("", "Context of the kubeconfig; empty: its current one.")
+    dispatch: str = _setting(
+        "auto",
+        "How runners are reached: pod IP, the API server's proxy, or whichever works.",
+        choices=("auto", "pod-ip", "proxy"),
+    )
+    templates: str = _setting("", "YAML file of templates; empty: the built-in `default` only.")
+    data_dir: str = _setting("", "Directory of the database and the master key; empty: the user's state directory.")
+    master_key: str = _setting(
+        "",
+        "Secret, 32 characters or more, that sandbox tokens are derived from; empty: one kept in the data directory.",
+        secret=True,
+    )
+    max_concurrency: int = _setting(64, "Executions that run at once; more wait in the queue.")
+    max_queue: int = _setting(1000, "Executions that may wait; more get 429.")
+    sync_wait_seconds: float = _setting(300.0, "How long `POST /execute` holds the connection before it answers 202.")
+    max_body_bytes: int = _setting(32 * MIB, "Largest request body.")
+    body_timeout_seconds: float = _setting(30.0, "How long a request body may pause.")
+    keep_seconds: float = _setting(7 * 24 * 3600.0, "How long finished executions are kept.")
+    keep_bytes: int = _setting(2048 * MIB, "Most bytes of finished executions; the oldest go first.")
+    shutdown_seconds: float = _setting(30.0, "How long a stopping service waits for running calls.")
+    log_format: str = _setting(
+        "auto", "One JSON line an event, or text; auto is text on a terminal.", choices=("auto", "json", "text")
+    )
+    log_level: str = _setting(
+        "info", "Least severe level that is logged.", choices=("debug", "info", "warning", "error")
+    )
+
+    def data_path(self, environ: Mapping[str, str]) -> Path:
+        """The data directory to use."""
+        return Path(self.data_dir) if self.data_dir else default_data_dir(environ)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """One setting, for the command line and the documentation."""
+
+    name: str
+    flag: str
+    variable: str
+    type: type
+    default: object
+    help: str
+    choices: tuple[str, ...]
+    secret: bool
+
+
+def describe_settings() -> list[SettingInfo]:
+    """All settings in their order."""
+    return [
+        SettingInfo(
+            name=f.name,
+            flag="--" + f.name.replace("_", "-"),
+            variable="EXECUTOR_" + f.name.upper(),
+            type=type(f.default),
+            default=f.default,
+            help=f.metadata["help"],
+            choices=f.metadata["choices"],
+            secret=f.metadata["secret"],
+        )
+        for f in fields(Settings)
+    ]
