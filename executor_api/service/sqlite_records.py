@@ -1,0 +1,218 @@
+"""What is done to the rows: functions of a connection, each inside a transaction that the caller holds."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from executor_api.domain.execution import Event, EventKind, Execution
+from executor_api.domain.request import ExecutionRequest
+from executor_api.errors import FieldProblem, IdempotencyConflictError, InvalidRequestError, NotFoundError
+from executor_api.service.store import Created, ListFilter, Page
+
+_ENCODER = msgspec.json.Encoder(enc_hook=lambda _request: None)  # the request has a table of its own
+_SELECT = "SELECT record, request FROM executions JOIN requests ON execution_id = id"
+_ID_LENGTH = 26  # ULID
+
+
+def encode_record(execution: Execution) -> bytes:
+    """JSON of everything but the request."""
+    try:
+        return _ENCODER.encode(execution)
+    except UnicodeEncodeError:  # user code's exception text may hold lone surrogates; they become '?'
+        builtins = msgspec.to_builtins(execution, enc_hook=lambda _request: None)
+        return json.dumps(builtins, ensure_ascii=False).encode(errors="replace")
+
+
+def decode_record(record: bytes, request: bytes) -> Execution:
+    """The opposite of `encode_record`."""
+    parsed = ExecutionRequest.model_validate_json(request)
+    return msgspec.json.decode(record, type=Execution, dec_hook=lambda _type, _null: parsed)
+
+
+def create(connection: sqlite3.Connection, execution: Execution) -> Created:
+    """Insert a new execution, or find the one its idempotency key has made. Raises `IdempotencyConflictError`."""
+    if execution.idempotency is not None:
+        earlier = _find_by_key(connection, execution)
+        if earlier is not None:
+            return Created(earlier, existed=True)
+    _insert(connection, execution)
+    return Created(execution, existed=False)
+
+
+def _find_by_key(connection: sqlite3.Connection, execution: Execution) -> Execution | None:
+    idempotency = execution.idempotency
+    if idempotency is None:
+        return None
+    sql = f"{_SELECT} WHERE tenant = ? AND key = ?"
+    row = connection.execute(sql, (execution.tenant, idempotency.key)).fetchone()
+    if row is None:
+        return None
+    earlier = decode_record(*row)
+    if earlier.idempotency is None or earlier.idempotency.digest != idempotency.digest:
+        raise IdempotencyConflictError(
+            f"Idempotency-Key {idempotency.key!r} was used before, by execution {earlier.id}, with another request; "
+            "use a new key"
+        )
+    return earlier
+
+
+def _insert(connection: sqlite3.Connection, execution: Execution) -> None:
+    record = encode_record(execution)
+    request = execution.request.model_dump_json().encode()
+    row = {
+        "id": execution.id,
+        "tenant": execution.tenant,
+        "template": execution.request.template,
+        "created_at": execution.created_at,
+        "size": len(record) + len(request),
+        "key": execution.idempotency and execution.idempotency.key,
+        "digest": execution.idempotency and execution.idempotency.digest,
+        "record": record,
+        **_state(execution),
+    }
+    connection.execute(
+        "INSERT INTO executions (id, tenant, status, reason, template, created_at, finished_at, size, key, digest,"
+        " record) VALUES (:id, :tenant, :status, :reason, :template, :created_at, :finished_at, :size, :key, :digest,"
+        " :record)",
+        row,
+    )
+    connection.execute("INSERT INTO requests VALUES (?, ?)", (execution.id, request))
+    labels = execution.request.labels
+    connection.executemany("INSERT INTO labels VALUES (?, ?, ?)", [(execution.id, *pair) for pair in labels.items()])
+
+
+def save(connection: sqlite3.Connection, execution: Execution, events: Sequence[Event]) -> None:
+    """Replace the record and add events. Raises `NotFoundError` if it was never created, or is pruned."""
+    record = encode_record(execution)
+    row = {"id": execution.id, "record": record, "bytes": len(record), **_state(execution)}
+    updated = connection.execute(
+        "UPDATE executions SET status = :status, reason = :reason, finished_at = :finished_at,"
+        " size = size - length(record) + :bytes, record = :record WHERE id = :id",
+        row,
+    )
+    _must_exist(updated, execution.id)
+    if events:
+        append(connection, execution.id, events)
+
+
+def append(connection: sqlite3.Connection, execution_id: str, events: Sequence[Event]) -> None:
+    """Add events. Raises `NotFoundError`."""
+    added = sum(len(event.data) for event in events)
+    updated = connection.execute("UPDATE executions SET size = size + ? WHERE id = ?", (added, execution_id))
+    _must_exist(updated, execution_id)
+    connection.executemany(
+        "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+        [(execution_id, event.number, event.kind, event.data, event.journal_offset) for event in events],
+    )
+
+
+def get(connection: sqlite3.Connection, execution_id: str) -> Execution | None:
+    """One record."""
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (execution_id,)).fetchone()
+    return row and decode_record(*row)
+
+
+def unfinished(connection: sqlite3.Connection) -> list[Execution]:
+    """Records without an end, oldest first."""
+    return [decode_record(*row) for row in connection.execute(f"{_SELECT} WHERE finished_at IS NULL ORDER BY id")]
+
+
+def events_after(connection: sqlite3.Connection, execution_id: str, after: int) -> list[Event]:
+    """Events numbered above ``after``."""
+    rows = connection.execute(
+        "SELECT number, kind, data, journal_offset FROM events WHERE execution_id = ? AND number > ? ORDER BY number",
+        (execution_id, after),
+    )
+    return [Event(number, EventKind(kind), data, offset) for number, kind, data, offset in rows]
+
+
+def page_query(tenant: str, where: ListFilter, limit: int, cursor: str | None) -> Callable[[sqlite3.Connection], Page]:
+    """The query for one page. Raises `InvalidRequestError` for a cursor that is not ours."""
+    conditions, values = _conditions(tenant, where)
+    if cursor is not None:
+        conditions.append("id < ?")
+        values.append(_decode_cursor(cursor))
+    sql = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
+
+    def run(connection: sqlite3.Connection) -> Page:
+        rows = connection.execute(sql, (*values, limit + 1)).fetchall()
+        executions = tuple(decode_record(*row) for row in rows[:limit])
+        return Page(executions, _encode_cursor(executions[-1].id) if len(rows) > limit else None)
+
+    return run
+
+
+def _conditions(tenant: str, where: ListFilter) -> tuple[list[str], list[Any]]:
+    """SQL with placeholders only, and their values."""
+    pairs: list[tuple[str, tuple[Any, ...]]] = [("tenant = ?", (tenant,))]
+    if where.statuses:
+        pairs.append((f"status IN ({', '.join('?' * len(where.statuses))})", tuple(sorted(where.statuses))))
+    simple = {
+        "reason = ?": where.reason,
+        "template = ?": where.template,
+        "created_at > ?": where.created_after,
+        "created_at < ?": where.created_before,
+    }
+    pairs += [(sql, (value,)) for sql, value in simple.items() if value is not None]
+    pairs += [
+        ("id IN (SELECT execution_id FROM labels WHERE name = ? AND value = ?)", pair) for pair in where.labels.items()
+    ]
+    return [sql for sql, _ in pairs], [value for _, values in pairs for value in values]
+
+
+def total_size(connection: sqlite3.Connection) -> int:
+    """Bytes of all finished executions."""
+    (total,) = connection.execute(
+        "SELECT coalesce(sum(size), 0) FROM executions WHERE finished_at IS NOT NULL"
+    ).fetchone()
+    return int(total)
+
+
+def prune_some(connection: sqlite3.Connection, finished_before: float, excess_bytes: int, most: int) -> tuple[int, int]:
+    """Delete up to ``most`` of the finished, oldest first, as long as they are too old or too much.
+
+    Return how many, and how many bytes they had.
+    """
+    rows = connection.execute(
+        "SELECT id, finished_at, size FROM executions WHERE finished_at IS NOT NULL ORDER BY finished_at LIMIT ?",
+        (most,),
+    )
+    victims, freed = [], 0
+    for execution_id, finished_at, size in rows.fetchall():
+        if finished_at >= finished_before and freed >= excess_bytes:
+            break
+        victims.append((execution_id,))
+        freed += size
+    connection.executemany("DELETE FROM executions WHERE id = ?", victims)
+    return len(victims), freed
+
+
+def _state(execution: Execution) -> dict[str, object]:
+    reason = execution.outcome.reason if execution.outcome is not None else None
+    return {"status": execution.status, "reason": reason, "finished_at": execution.finished_at}
+
+
+def _must_exist(updated: sqlite3.Cursor, execution_id: str) -> None:
+    if updated.rowcount != 1:
+        raise NotFoundError(f"there is no execution {execution_id}")
+
+
+def _encode_cursor(execution_id: str) -> str:
+    return base64.urlsafe_b64encode(execution_id.encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> str:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    if len(text) != _ID_LENGTH or not text.isalnum():
+        raise InvalidRequestError(FieldProblem("cursor", "must be the `next_cursor` of an earlier page"))
+    return text

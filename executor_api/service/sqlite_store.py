@@ -1,0 +1,135 @@
+"""The store in one SQLite file: durable once committed, one service per file, no part of it blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+from executor_api.domain.execution import Event, Execution
+from executor_api.errors import UnavailableError
+from executor_api.service import sqlite_records as records
+from executor_api.service.sqlite_schema import lock_file, open_reader, open_writer
+from executor_api.service.sqlite_writer import Writer, unavailable
+from executor_api.service.store import Created, ListFilter, Page
+
+T = TypeVar("T")
+
+_PRUNE_TOGETHER = 50  # executions deleted in one transaction, so that calls' writes come between
+_VACUUM_PAGES = 2000  # pages of 4 KiB given back in one transaction
+
+
+class SqliteStore:
+    """`service.store.Store` in the file at ``path``. A killed process loses nothing that was acknowledged."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: int | None = None
+        self._writer: Writer | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
+
+    async def open(self) -> None:
+        """Open or create. Raises `ConfigurationError` with the fix: not writable, second service, newer schema."""
+        loop = asyncio.get_running_loop()
+        connection = await loop.run_in_executor(self._read_thread, self._open_files)
+        self._writer = Writer(connection, loop)
+
+    def _open_files(self) -> sqlite3.Connection:
+        with ExitStack() as undo:
+            lock = lock_file(self._path)
+            undo.callback(os.close, lock)
+            connection = open_writer(self._path)
+            undo.callback(connection.close)
+            self._reader = open_reader(self._path)
+            self._lock = lock
+            undo.pop_all()
+        return connection
+
+    async def close(self) -> None:
+        """Commit what is pending and close. Safe to call twice, and on a store that could not be opened."""
+        writer, self._writer = self._writer, None
+        await asyncio.get_running_loop().run_in_executor(self._read_thread, self._close_files, writer)
+        self._read_thread.shutdown(wait=False)
+
+    def _close_files(self, writer: Writer | None) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if writer is not None:
+            writer.stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def create(self, execution: Execution) -> Created:
+        """Record a new execution, or return the one its idempotency key has made before."""
+        return await self._write(lambda connection: records.create(connection, execution))
+
+    async def save(self, execution: Execution, events: Sequence[Event] = ()) -> None:
+        """Replace the record and append its events, in one transaction. Raises `NotFoundError`."""
+        await self._write(lambda connection: records.save(connection, execution, events))
+
+    async def append(self, execution_id: str, events: Sequence[Event]) -> None:
+        """Append events. Raises `NotFoundError`."""
+        await self._write(lambda connection: records.append(connection, execution_id, events))
+
+    async def get(self, execution_id: str) -> Execution | None:
+        """The record, whoever's it is."""
+        return await self._read(lambda connection: records.get(connection, execution_id))
+
+    async def events(self, execution_id: str, after: int = 0) -> list[Event]:
+        """Events numbered above ``after``, in order."""
+        return await self._read(lambda connection: records.events_after(connection, execution_id, after))
+
+    async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None = None) -> Page:
+        """A tenant's executions, newest first. Raises `InvalidRequestError` for a cursor that isn't ours."""
+        return await self._read(records.page_query(tenant, where, limit, cursor))
+
+    async def unfinished(self) -> list[Execution]:
+        """Every execution without an outcome, oldest first."""
+        return await self._read(records.unfinished)
+
+    async def prune(self, finished_before: float, keep_bytes: int) -> int:
+        """Delete finished executions older than the instant, and the oldest beyond the size; return how many."""
+        excess = await self._read(records.total_size) - keep_bytes
+        deleted, more = 0, True
+        while more:
+            count, freed = await self._prune_some(finished_before, excess)
+            deleted, excess, more = deleted + count, excess - freed, count == _PRUNE_TOGETHER
+        while await self._write(_give_back_pages):
+            pass
+        return deleted
+
+    def _prune_some(self, finished_before: float, excess: int) -> asyncio.Future[tuple[int, int]]:
+        return self._write(lambda connection: records.prune_some(connection, finished_before, excess, _PRUNE_TOGETHER))
+
+    def _write(self, operation: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        if self._writer is None:
+            raise UnavailableError("the store is closed")
+        return self._writer.submit(operation)
+
+    async def _read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        if self._writer is None:
+            raise UnavailableError("the store is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._read_thread, self._read_now, operation)
+
+    def _read_now(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        if self._reader is None:
+            raise UnavailableError("the store is closed")
+        try:
+            return operation(self._reader)
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+
+
+def _give_back_pages(connection: sqlite3.Connection) -> bool:
+    """Shrink the file by some of its free pages; True while there are more."""
+    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return bool(free)
