@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,48 +25,44 @@ _PRUNE_TOGETHER = 50  # executions deleted in one transaction, so that calls' wr
 _VACUUM_PAGES = 2000  # pages of 4 KiB given back in one transaction
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What an open store holds; closed in one go."""
+
+    lock: int
+    writer: Writer
+    reader: sqlite3.Connection
+    read_thread: ThreadPoolExecutor
+
+    def close(self) -> None:
+        """Blocks until everything queued is committed."""
+        self.reader.close()
+        self.writer.stop()
+        os.close(self.lock)
+
+
 class SqliteStore:
     """`service.store.Store` in the file at ``path``. A killed process loses nothing that was acknowledged."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock: int | None = None
-        self._writer: Writer | None = None
-        self._reader: sqlite3.Connection | None = None
-        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
+        self._files: _Files | None = None
 
     async def open(self) -> None:
         """Open or create. Raises `ConfigurationError` with the fix: not writable, second service, newer schema."""
         loop = asyncio.get_running_loop()
-        connection = await loop.run_in_executor(self._read_thread, self._open_files)
-        self._writer = Writer(connection, loop)
-
-    def _open_files(self) -> sqlite3.Connection:
         with ExitStack() as undo:
-            lock = lock_file(self._path)
-            undo.callback(os.close, lock)
-            connection = open_writer(self._path)
-            undo.callback(connection.close)
-            self._reader = open_reader(self._path)
-            self._lock = lock
+            thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
+            undo.callback(thread.shutdown, wait=False)
+            self._files = await loop.run_in_executor(thread, _open_files, self._path, thread, loop)
             undo.pop_all()
-        return connection
 
     async def close(self) -> None:
         """Commit what is pending and close. Safe to call twice, and on a store that could not be opened."""
-        writer, self._writer = self._writer, None
-        await asyncio.get_running_loop().run_in_executor(self._read_thread, self._close_files, writer)
-        self._read_thread.shutdown(wait=False)
-
-    def _close_files(self, writer: Writer | None) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        if writer is not None:
-            writer.stop()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        files, self._files = self._files, None
+        if files is not None:
+            await asyncio.get_running_loop().run_in_executor(files.read_thread, files.close)
+            files.read_thread.shutdown(wait=False)
 
     async def create(self, execution: Execution) -> Created:
         """Record a new execution, or return the one its idempotency key has made before."""
@@ -110,22 +107,30 @@ class SqliteStore:
         return self._write(lambda connection: records.prune_some(connection, finished_before, excess, _PRUNE_TOGETHER))
 
     def _write(self, operation: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        if self._writer is None:
-            raise UnavailableError("the store is closed")
-        return self._writer.submit(operation)
+        return self._opened().writer.submit(operation)
 
     async def _read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        if self._writer is None:
-            raise UnavailableError("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._read_thread, self._read_now, operation)
-
-    def _read_now(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        if self._reader is None:
-            raise UnavailableError("the store is closed")
+        files = self._opened()
         try:
-            return operation(self._reader)
+            return await asyncio.get_running_loop().run_in_executor(files.read_thread, operation, files.reader)
         except sqlite3.Error as error:
             raise unavailable(error) from error
+
+    def _opened(self) -> _Files:
+        if self._files is None:
+            raise UnavailableError("the store is closed")
+        return self._files
+
+
+def _open_files(path: Path, read_thread: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> _Files:
+    with ExitStack() as undo:
+        lock = lock_file(path)
+        undo.callback(os.close, lock)
+        connection = open_writer(path)
+        undo.callback(connection.close)
+        reader = open_reader(path)
+        undo.pop_all()
+    return _Files(lock, Writer(connection, loop), reader, read_thread)
 
 
 def _give_back_pages(connection: sqlite3.Connection) -> bool:
