@@ -1,0 +1,96 @@
+"""The local backend: sandboxes by fork on this machine, with what isolation its kernel permits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from executor_api.backends.base import Health, SandboxTimings
+from executor_api.backends.local.nursery import Nursery, NurseryKind
+from executor_api.backends.local.sandbox import LocalSandbox
+from executor_api.domain.execution import Start
+from executor_api.domain.template import Plan
+from executor_api.errors import UnavailableError
+
+DEFAULT_KIND = NurseryKind(preload=(), network="none")
+STOCK = 4
+"""Sandboxes that wait per kind: enough to hide a fork from calls that come one after another."""
+
+
+class LocalBackend:
+    """Keeps one nursery for each kind of sandbox that templates ask for, started at the first need."""
+
+    name = "local"
+
+    def __init__(self, environ: Mapping[str, str], stock: int = STOCK) -> None:
+        self._environ = environ
+        self._stock = stock
+        self._nurseries: dict[NurseryKind, Nursery] = {}
+        self._starting = asyncio.Lock()
+        self._problem = "the local backend is not started"
+
+    async def start(self) -> None:
+        """Start the default nursery, which finds out what isolation there is, and say so."""
+        try:
+            nursery = await self._nursery(DEFAULT_KIND)
+        except UnavailableError as error:
+            self._problem = str(error)
+            return
+        self._problem = ""
+        structlog.get_logger().info("local backend started", isolation=nursery.isolation)
+
+    async def stop(self) -> None:
+        """End every sandbox."""
+        async with self._starting:
+            nurseries, self._nurseries = self._nurseries, {}
+            await asyncio.gather(*(nursery.stop() for nursery in nurseries.values()))
+        self._problem = "the local backend is stopped"
+
+    def health(self) -> Health:
+        """Ready while sandboxes can be made; the notes tell what isolation they get."""
+        notes = tuple(f"sandboxes get {isolation}" for isolation in sorted(self._isolations()))
+        return Health(not self._problem, (self._problem,) if self._problem else (), notes)
+
+    async def create(self, name: str, execution_id: str, plan: Plan) -> LocalSandbox:
+        """Take a waiting sandbox, or have one made. Raises `UnavailableError`."""
+        del execution_id  # nothing outlives the service here, so nothing needs to be found again
+        began = time.monotonic()
+        kind = NurseryKind(plan.template.preload, plan.template.network)
+        nursery = await self._nursery(kind)
+        sock, waited = await nursery.take()
+        timings = SandboxTimings(create=(time.monotonic() - began) * 1000)
+        return LocalSandbox(name, sock, Start.WARM if waited else Start.COLD, timings)
+
+    async def find(self, name: str) -> None:
+        """Local sandboxes end with the service that made them."""
+        del name
+
+    async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
+        """There is never any: a nursery removes what its sandboxes leave."""
+        del is_wanted
+        return 0
+
+    def describe(self) -> Mapping[str, object]:
+        """Isolation in force."""
+        return {"isolation": sorted(self._isolations())}
+
+    def _isolations(self) -> set[str]:
+        return {nursery.isolation for nursery in self._nurseries.values()}
+
+    async def _nursery(self, kind: NurseryKind) -> Nursery:
+        nursery = self._nurseries.get(kind)
+        if nursery is not None and nursery.alive:
+            return nursery
+        async with self._starting:
+            nursery = self._nurseries.get(kind)
+            if nursery is not None and nursery.alive:
+                return nursery
+            if nursery is not None:
+                await nursery.stop()
+            nursery = Nursery(kind, self._stock)
+            await nursery.start(self._environ)
+            self._nurseries[kind] = nursery
+            return nursery

@@ -1,0 +1,81 @@
+"""``python -m executor_runner``: PID 1 of a sandbox pod."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from executor_runner import linux
+from executor_runner.cgroup import memory_group
+from executor_runner.journal import Journal
+from executor_runner.loop import Loop
+from executor_runner.podlog import PodLog
+from executor_runner.protocol import PORT, TERMINATION_LOG, TOKEN_HASH_ENV
+from executor_runner.protocol.frames import FrameKind
+from executor_runner.runner import Runner
+from executor_runner.server import HttpServer
+
+DELIVERED_SECONDS = 2.0
+"""How long a runner whose report was read stays, for the reader to say that it is stored."""
+LINGER_SECONDS = 30.0
+"""How long a runner stays whose report nobody has read: somebody may still take the journal up again."""
+LOG_SECONDS = 2.0
+"""How long the last lines of the log may take."""
+
+
+class Pod:
+    """Holds the parts together and knows when to leave."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.loop = Loop()
+        listener = socket.create_server(("", int(environ.get("EXECUTOR_PORT", PORT))), family=_family(), backlog=64)
+        root = Path(environ.get("EXECUTOR_ROOT", "/sandbox"))
+        self.runner = Runner(self.loop, root, environ, memory_group())
+        self._server = HttpServer(self.loop, self.runner, listener, environ[TOKEN_HASH_ENV])
+        self._server.on_claim = self._on_claim
+        self._server.on_done = self._leave
+        self._termination_log = Path(environ.get("EXECUTOR_TERMINATION_LOG", TERMINATION_LOG))
+        self._log: PodLog | None = None
+
+    def _on_claim(self, token: str, journal: Journal) -> None:
+        self._log = PodLog(self.loop, sys.stdout.fileno(), token, self._termination_log)
+        journal.add_listener(self._log)
+        journal.add_listener(self._on_frame)
+
+    def _on_frame(self, kind: FrameKind, _payload: bytes) -> None:
+        if kind is FrameKind.REPORT:
+            self.loop.call_later(DELIVERED_SECONDS, self._leave_if_delivered)
+            self.loop.call_later(LINGER_SECONDS, self._leave)
+
+    def _leave_if_delivered(self) -> None:
+        if self._server.delivered:
+            self._leave()
+        else:
+            self.loop.call_later(DELIVERED_SECONDS, self._leave_if_delivered)
+
+    def _leave(self) -> None:
+        if self._log is None or self._log.written:
+            self.loop.stop()
+        else:
+            self.loop.call_later(LOG_SECONDS, self.loop.stop)
+
+
+def _family() -> socket.AddressFamily:
+    return socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+
+def main() -> int:
+    """Run one sandbox."""
+    linux.set_dumpable(dumpable=False)  # first of all: same-uid code must not read our memory or write our log
+    if TOKEN_HASH_ENV not in os.environ:
+        sys.stderr.write(f"executor_runner: {TOKEN_HASH_ENV} is not set; only the service starts sandboxes\n")
+        return 2
+    Pod(os.environ).loop.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

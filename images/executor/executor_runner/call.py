@@ -1,0 +1,277 @@
+"""One call from its claim to its report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from base64 import b64decode
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
+
+from executor_runner.guard import Guard
+from executor_runner.journal import Journal
+from executor_runner.loop import Loop, Timer
+from executor_runner.place import Place
+from executor_runner.process import Ending, Reaper, count_zombies
+from executor_runner.protocol import VERSION
+from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_json
+from executor_runner.protocol.shapes import Call, Cause, Report
+from executor_runner.pump import READ_BYTES, OutputPump, read_available
+from executor_runner.result import parse_result
+from executor_runner.spare import PICKED_UP, Job, Spare
+
+UNKILLABLE_SECONDS = 2.0
+"""How long we wait for killed processes to go; what stays is in D state and is reported."""
+KILL_AGAIN_SECONDS = 0.05
+PICK_UP_SECONDS = 60.0
+"""How long a spare may still import its modules when the call arrives."""
+HEARTBEAT_SECONDS = 10.0
+_SHELL_KILLED = 128 + signal.SIGKILL
+
+
+class Phase(Enum):
+    """Where the call is. Only forward."""
+
+    SETUP = auto()  # folders and files
+    WAITING = auto()  # released, the spare has not picked it up
+    RUNNING = auto()
+    TERMINATING = auto()  # asked to end, in its grace
+    KILLED = auto()  # waiting for the last process to go
+    REPORTED = auto()
+
+
+class CallRun:
+    """Drives a spare through one call and writes its journal; callbacks of the loop, no threads."""
+
+    def __init__(self, loop: Loop, call: Call, spare: Spare, place: Place) -> None:
+        self._loop = loop
+        self._call = call
+        self._spare = spare
+        self._place = place
+        self.journal = Journal()
+        self.phase = Phase.SETUP
+        streams = {Stream.STDOUT: spare.stdout_fd, Stream.STDERR: spare.stderr_fd}
+        self._pump = OutputPump(loop, self.journal, streams, call["limits"]["output_bytes"])
+        self._pump.on_bytes = self._check_output
+        self._result = bytearray()
+        self._timers: list[Timer] = []
+        self._guard = Guard(call["limits"], place.tree, place.group, [place.workspace.root, *place.extra_storage])
+        self._cause: str | None = None
+        self._message = ""
+        self._ending: Ending | None = None
+        self._census = (0, 0)
+        self._oom_kills = place.group.oom_kills() if place.group else 0
+        self._cpu_before = Reaper.cpu_seconds()
+        self._began = self._started = self._ended = time.monotonic()
+
+    def begin(self) -> None:
+        """Prepare the workspace and release the spare."""
+        try:
+            job = self._prepare()
+            self._spare.release(job, b64decode(self._call["stdin"]))
+        except (OSError, ValueError) as error:
+            self._cause, self._message = Cause.SETUP_FAILED, f"the sandbox could not be set up: {error}"
+            self._kill()
+            return
+        self.phase = Phase.WAITING
+        self._loop.watch(self._spare.result_fd, read=self._read_result)
+        self._later(PICK_UP_SECONDS, lambda: self.end(Cause.SETUP_FAILED, "the interpreter did not take up the call"))
+        self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
+
+    def end(self, cause: str, message: str) -> None:
+        """End the call from our side: politely if it is the clock's or somebody's wish, at once if it broke a limit."""
+        if self.phase in (Phase.TERMINATING, Phase.KILLED, Phase.REPORTED):
+            return
+        self._cause, self._message = cause, message
+        grace = self._call["grace_seconds"]
+        if cause in (Cause.TIMEOUT, Cause.CANCELLED, Cause.TERMINATED) and grace > 0:
+            self.phase = Phase.TERMINATING
+            self._place.tree.signal_all(signal.SIGTERM)
+            self._place.tree.signal_all(signal.SIGCONT)
+            self._later(grace, self._kill)
+        else:
+            self._kill()
+
+    def child_may_have_ended(self) -> None:
+        """Look at what the reaper has; to be called after every reaping."""
+        ending = self._place.reaper.endings.get(self._spare.pid)
+        if ending is not None and self._ending is None:
+            self._ending = ending
+            self._ended = time.monotonic()
+            self._read_result()
+            self._kill()
+        if self.phase is Phase.KILLED and self._place.reaper.none_left:
+            self._collect()
+
+    def _prepare(self) -> Job:
+        call, workspace = self._call, self._place.workspace
+        workspace.write_files(call["files"])
+        argv, source = call["argv"], Path()
+        if call["python"] is not None:
+            source = workspace.write_source("main.py", call["python"]["code"])
+        elif call["script"] is not None:
+            source = workspace.write_source("main" + call["script"]["suffix"], call["script"]["code"])
+            argv = [item.replace("{file}", str(source)) for item in call["script"]["argv"]]
+        return Job(
+            argv=argv,
+            python=call["python"],
+            source=str(source),
+            env={**self._place.base_env, "HOME": str(workspace.home), "TMPDIR": str(workspace.tmp), **call["env"]},
+            cwd=str(workspace.work),
+            open_files=call["limits"]["open_files"],
+            value_bytes=call["limits"]["value_bytes"],
+        )
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._timers.append(self._loop.call_later(seconds, callback))
+
+    def _beat(self) -> None:
+        if self.phase is not Phase.REPORTED:
+            self.journal.append(FrameKind.HEARTBEAT)
+            self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
+
+    def _start_clock(self) -> None:
+        self._cancel_timers()
+        self.phase = Phase.RUNNING
+        self._pump.start()
+        self._started = time.monotonic()
+        setup_ms = (self._started - self._began) * 1000
+        self.journal.append(FrameKind.STARTED, encode_json({"setup_ms": round(setup_ms, 3)}))
+        timeout = self._call["timeout_seconds"]
+        self._later(timeout, lambda: self.end(Cause.TIMEOUT, f"ran longer than its timeout of {timeout:g} s"))
+        self._later(self._guard.next_look, self._look)
+
+    def _look(self) -> None:
+        if self.phase not in (Phase.RUNNING, Phase.TERMINATING):
+            return
+        verdict = self._guard.look()
+        if verdict is None:
+            self._loop.call_later(self._guard.next_look, self._look)
+        elif self.phase is Phase.RUNNING:
+            self.end(verdict.cause, verdict.message)
+        else:
+            self._kill()
+
+    def _check_output(self, stream: Stream, total: int) -> None:
+        most = self._call["limits"]["output_kill_bytes"]
+        if most is not None and total > most:
+            self.end(Cause.OUTPUT_LIMIT, f"wrote more than {most} bytes to {stream.name.lower()}")
+
+    def _read_result(self) -> None:
+        while self._spare.result_fd >= 0:
+            data = read_available(self._spare.result_fd)
+            if data is None:
+                return
+            if self.phase is Phase.WAITING and data.startswith(PICKED_UP):
+                self._start_clock()
+                data = data.removeprefix(PICKED_UP) or b""
+                if not data:
+                    continue
+            if not data:
+                self._close_result()
+            elif len(self._result) <= 2 * self._call["limits"]["value_bytes"] + READ_BYTES:
+                self._result += data
+
+    def _close_result(self) -> None:
+        if self._spare.result_fd >= 0:
+            self._loop.watch(self._spare.result_fd)
+            os.close(self._spare.result_fd)
+            self._spare.result_fd = -1
+
+    def _kill(self) -> None:
+        """Count what is left, kill it, and give it a bounded time to go."""
+        if self.phase in (Phase.KILLED, Phase.REPORTED):
+            return
+        if self.phase in (Phase.SETUP, Phase.WAITING) and self._cause is None:
+            self._cause, self._message = Cause.SETUP_FAILED, "the interpreter ended before it took up the call"
+        self._cancel_timers()
+        self.phase = Phase.KILLED
+        others = [pid for pid in self._place.tree.pids() if pid != self._spare.pid]
+        zombies = count_zombies(others) if others else 0
+        self._census = (len(others) - zombies, zombies)
+        self._later(UNKILLABLE_SECONDS, self._collect)
+        if others or self._ending is None:
+            self._kill_again()
+        self._place.reaper.reap()
+        self.child_may_have_ended()
+
+    def _kill_again(self) -> None:
+        """Outside a PID namespace one round may miss what was just being forked."""
+        if self.phase is Phase.KILLED:
+            self._place.tree.kill_all()
+            self._later(KILL_AGAIN_SECONDS, self._kill_again)
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _collect(self) -> None:
+        """Everything is gone, or will not go: gather what it left and report."""
+        if self.phase is Phase.REPORTED:
+            return
+        self.phase = Phase.REPORTED
+        self._cancel_timers()
+        if self._ending is None:
+            self._ended = time.monotonic()
+        self._pump.drain()
+        self._close_result()
+        skipped = self._bring_back_artifacts()
+        self.journal.append(FrameKind.REPORT, encode_json(self._report(skipped)))
+
+    def _bring_back_artifacts(self) -> list[str]:
+        skipped = []
+        limit = self._call["limits"]["artifact_bytes"]
+        for artifact in self._place.workspace.artifacts(self._call["artifacts"], limit):
+            if artifact.skipped is None:
+                self.journal.append(FrameKind.ARTIFACT, encode_artifact(artifact.path, artifact.content))
+            else:
+                skipped.append(f"{artifact.path}: {artifact.skipped}")
+        return skipped
+
+    def _report(self, skipped: list[str]) -> Report:
+        self._blame_memory()
+        ending = self._ending or Ending(None, None)
+        pump, reaper = self._pump, self._place.reaper
+        report = Report(
+            version=VERSION,
+            execution_id=self._call["execution_id"],
+            cause=self._cause,
+            message=self._message,
+            exit_code=ending.exit_code,
+            signal=ending.signal,
+            stdout_bytes=pump.total_bytes(Stream.STDOUT),
+            stderr_bytes=pump.total_bytes(Stream.STDERR),
+            stdout_dropped_bytes=pump.dropped_bytes(Stream.STDOUT),
+            stderr_dropped_bytes=pump.dropped_bytes(Stream.STDERR),
+            run_ms=round((self._ended - self._started) * 1000, 3),
+            collect_ms=round((time.monotonic() - self._ended) * 1000, 3),
+            usage={
+                "cpu_seconds": round(reaper.cpu_seconds() - self._cpu_before, 6),
+                "peak_memory_bytes": max(self._guard.peak_bytes(), reaper.largest_bytes()),
+            },
+            processes={
+                "left_behind": self._census[0],
+                "zombies": self._census[1],
+                "unkillable": 0 if reaper.none_left else len(self._place.tree.pids()),
+            },
+        )
+        if self._call["python"] is not None:
+            findings = parse_result(bytes(self._result))
+            if "value_json" in findings:
+                report["value_json"] = findings["value_json"]
+            if "exception" in findings:
+                report["exception"] = findings["exception"]
+        if skipped:
+            report["artifacts_skipped"] = skipped
+        return report
+
+    def _blame_memory(self) -> None:
+        """The kernel may have been faster than the guard: it leaves a SIGKILL, and a count in the control group."""
+        group, ending = self._place.group, self._ending
+        if self._cause is not None or group is None or ending is None or group.oom_kills() <= self._oom_kills:
+            return
+        if ending.signal == signal.SIGKILL or ending.exit_code == _SHELL_KILLED:
+            self._cause, self._message = Cause.OUT_OF_MEMORY, "the kernel killed it for its memory limit"

@@ -1,0 +1,76 @@
+"""Who is alive in this sandbox, from /proc. ``stat`` and ``statm`` never wait for a process in D state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_PSS_KEYS = (b"Pss_Anon:", b"Pss_Shmem:")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process as ``/proc/PID/stat`` tells it. State is the kernel's letter; Z is a zombie."""
+
+    pid: int
+    parent: int
+    state: str
+
+
+def processes(proc: str = "/proc") -> Iterator[Process]:
+    """Yield every process visible there. One that ends while we look is left out."""
+    try:
+        names = os.listdir(proc)
+    except OSError:  # no /proc: macOS
+        return
+    for name in names:
+        if name.isdigit():
+            process = _read_process(proc, int(name))
+            if process is not None:
+                yield process
+
+
+def descendants(root: int, proc: str = "/proc") -> list[Process]:
+    """Every process below ``root``, at any depth, without itself."""
+    children: dict[int, list[Process]] = {}
+    for process in processes(proc):
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    queue = [root]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += [process.pid for process in below]
+    return found
+
+
+def private_bytes(pid: int, proc: str = "/proc") -> int:
+    """Resident memory of a process that is not file or shared pages, cheaply; counts pages shared by fork each time."""
+    try:
+        with open(f"{proc}/{pid}/statm", "rb") as file:
+            _, resident, shared, *_ = file.read().split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * PAGE
+
+
+def proportional_bytes(pid: int, proc: str = "/proc") -> int:
+    """Memory of a process, shared pages split among their users (PSS). Dear: walks its page tables."""
+    try:
+        with open(f"{proc}/{pid}/smaps_rollup", "rb") as file:
+            lines = file.readlines()
+    except OSError:
+        return 0
+    return sum(int(item.split()[1]) * 1024 for item in lines if item.startswith(_PSS_KEYS))
+
+
+def _read_process(proc: str, pid: int) -> Process | None:
+    try:
+        with open(f"{proc}/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    fields = text[text.rfind(b")") + 2 :].split()  # the name before may hold spaces and brackets
+    return Process(pid, int(fields[1]), fields[0].decode())

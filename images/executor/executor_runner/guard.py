@@ -1,0 +1,135 @@
+"""Ends a call just before the kernel, the kubelet or the machine would have to: memory, processes, disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from executor_runner.census import private_bytes, proportional_bytes
+from executor_runner.cgroup import MemoryGroup
+from executor_runner.process import Tree
+from executor_runner.protocol.shapes import Cause, Limits
+
+MIB = 1024 * 1024
+FASTEST_GROWTH = 4 * 1024 * MIB
+"""Bytes a second that a process may allocate while we do not look; decides how soon we look again."""
+SHORTEST_POLL = 0.005
+LONGEST_POLL = 0.05
+STORAGE_POLL = 0.25
+"""Seconds between two looks at the disk, and more when a look takes long."""
+
+
+class MemoryMeter(Protocol):
+    """Measures the call's memory."""
+
+    def used_bytes(self, worth_a_look: int) -> int:
+        """Memory in use; exact only at and above ``worth_a_look``."""
+        ...
+
+    def peak_bytes(self) -> int:
+        """The most it ever was, as far as known."""
+        ...
+
+
+class TreeMeter:
+    """Memory of a process tree from /proc, where no control group counts it."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._peak = 0
+
+    def used_bytes(self, worth_a_look: int) -> int:
+        """Private pages of all processes; where that is much, pages shared by fork are counted once."""
+        pids = self._tree.pids()
+        used = sum(private_bytes(pid) for pid in pids)
+        if used >= worth_a_look:
+            used = sum(proportional_bytes(pid) for pid in pids)
+        self._peak = max(self._peak, used)
+        return used
+
+    def peak_bytes(self) -> int:
+        """The most that was seen."""
+        return self._peak
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which limit was broken, in one sentence."""
+
+    cause: str
+    message: str
+
+
+class Guard:
+    """Compares a running call with its limits."""
+
+    def __init__(self, limits: Limits, tree: Tree, group: MemoryGroup | None, folders: list[Path]) -> None:
+        self._limits = limits
+        self._tree = tree
+        self._folders = folders
+        self._meter: MemoryMeter = group or TreeMeter(tree)
+        self._threshold = _threshold(limits["memory_bytes"], kernel_enforces=group is not None)
+        self._storage_due = 0.0
+        self.next_look = SHORTEST_POLL
+        """Seconds until `look` should be called again."""
+
+    def look(self) -> Verdict | None:
+        """Measure once; a verdict ends the call."""
+        return self._look_at_processes() or self._look_at_memory() or self._look_at_storage()
+
+    def peak_bytes(self) -> int:
+        """The most memory the call ever used, as far as known."""
+        return self._meter.peak_bytes()
+
+    def _look_at_processes(self) -> Verdict | None:
+        count, most = len(self._tree.pids()), self._limits["processes"]
+        if count <= most:
+            return None
+        return Verdict(Cause.PROCESS_LIMIT, f"more than {most} processes at once")
+
+    def _look_at_memory(self) -> Verdict | None:
+        if self._threshold is None:
+            self.next_look = LONGEST_POLL
+            return None
+        used = self._meter.used_bytes(self._threshold)
+        if used >= self._threshold:
+            limit = self._limits["memory_bytes"] or 0
+            return Verdict(Cause.OUT_OF_MEMORY, f"{used // MIB} MiB in use of a memory limit of {limit // MIB} MiB")
+        self.next_look = min(LONGEST_POLL, max(SHORTEST_POLL, (self._threshold - used) / FASTEST_GROWTH))
+        return None
+
+    def _look_at_storage(self) -> Verdict | None:
+        limit, began = self._limits["storage_bytes"], time.monotonic()
+        if limit is None or began < self._storage_due:
+            return None
+        used = sum(disk_usage(folder) for folder in self._folders)
+        self._storage_due = time.monotonic() + max(STORAGE_POLL, 20 * (time.monotonic() - began))
+        if used <= limit:
+            return None
+        return Verdict(Cause.STORAGE_LIMIT, f"{used // MIB} MiB on disk of a limit of {limit // MIB} MiB")
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes that files below a folder occupy. What vanishes or can't be read meanwhile counts as nothing."""
+    total, stack = 0, [str(folder)]
+    while stack:
+        try:
+            with os.scandir(stack.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        stack.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue
+    return total
+
+
+def _threshold(limit: int | None, *, kernel_enforces: bool) -> int | None:
+    """Where the kernel enforces the limit we must be first, or it may take the runner, and the output, with it."""
+    if limit is None:
+        return None
+    return limit - max(limit // 20, min(32 * MIB, limit // 4)) if kernel_enforces else limit

@@ -1,0 +1,106 @@
+"""Linux calls the standard library lacks, by ctypes. Elsewhere, or where refused, each says so by its result."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+
+ON_LINUX = sys.platform.startswith("linux")
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8
+MS_REC_PRIVATE = 0x4000 | 0x40000
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_LAST_CAPABILITY = 63
+_CAPABILITY_VERSION_3 = 0x20080522
+_SIGINFO_SIZE = 128
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _prctl(option: int, value: int) -> bool:
+    return ON_LINUX and _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0
+
+
+def set_dumpable(*, dumpable: bool) -> bool:
+    """Decide whether processes of the same user may read this one's memory and descriptors. Lasts until an exec."""
+    return _prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def become_subreaper() -> bool:
+    """Adopt the orphans among our descendants, as PID 1 does."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> bool:
+    """Ask for SIGKILL when the parent ends."""
+    return _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def drop_privileges() -> None:
+    """Give up every capability for good, also across exec of set-uid programs. What is refused was not held."""
+    if not ON_LINUX:
+        return
+    for capability in range(_LAST_CAPABILITY + 1):
+        _prctl(_PR_CAPBSET_DROP, capability)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
+    _libc.capset(header, ctypes.create_string_buffer(24))
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces. Raises ``OSError``."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """Enter the namespace behind a descriptor. Raises ``OSError``."""
+    _check(_libc.setns(descriptor, kind), "setns")
+
+
+def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
+    """Mount. Raises ``OSError``."""
+    _check(_libc.mount(source, target, kind, ctypes.c_ulong(flags), None), f"mount {target.decode()}")
+
+
+def open_signalfd(signals: Iterable[int]) -> int:
+    """Block the signals and return a non-blocking descriptor that reads them. Raises ``OSError``."""
+    numbers = set(signals)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    mask = sum(1 << (number - 1) for number in numbers)
+    buffer = ctypes.create_string_buffer(mask.to_bytes(128, "little"), 128)
+    descriptor: int = _libc.signalfd(-1, buffer, os.O_NONBLOCK | os.O_CLOEXEC)
+    if descriptor < 0:
+        _check(-1, "signalfd")
+    return descriptor
+
+
+def read_signalfd(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Yield (signal, sender's pid) of what is pending; the pid is 0 for a sender outside our PID namespace."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            data = os.read(descriptor, _SIGINFO_SIZE * 16)
+            for start in range(0, len(data), _SIGINFO_SIZE):
+                number, _, _, pid = struct.unpack_from("=IiiI", data, start)
+                yield number, pid

@@ -1,0 +1,31 @@
+"""What a call finds where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from executor_runner.cgroup import MemoryGroup
+from executor_runner.process import Reaper, Tree
+from executor_runner.workspace import Workspace
+
+_OURS = ("EXECUTOR_", "KUBERNETES_")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The sandbox as the runner sees it."""
+
+    workspace: Workspace
+    tree: Tree
+    reaper: Reaper
+    group: MemoryGroup | None  # the control group that the kernel enforces the memory limit with
+    base_env: Mapping[str, str]
+    extra_storage: tuple[Path, ...] = ()  # folders outside the workspace that count against the disk limit
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a child inherits: the image's variables, not the runner's own, and output that is not held back."""
+    inherited = {name: value for name, value in environ.items() if not name.startswith(_OURS)}
+    return {"LANG": "C.UTF-8", **inherited, "PYTHONUNBUFFERED": "1"}

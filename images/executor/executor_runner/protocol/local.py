@@ -1,0 +1,25 @@
+"""The local backend's carrier: one connected socket instead of HTTP, for the same call and journal.
+
+The service sends the call's length (four bytes, big-endian) and the call, later perhaps `CANCEL`; the runner sends
+the journal. When the service's end closes, the service is gone or wants nothing more, and the sandbox ends.
+"""
+
+from __future__ import annotations
+
+import struct
+
+CANCEL = b"K"
+_LENGTH = struct.Struct(">I")
+
+
+def encode_call(body: bytes) -> bytes:
+    """What the service sends."""
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode_call(data: bytes | bytearray) -> bytes | None:
+    """The call, or None if it is not complete yet."""
+    if len(data) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack_from(data)
+    return bytes(data[_LENGTH.size :]) if len(data) >= _LENGTH.size + length else None

@@ -1,0 +1,147 @@
+"""Runs a call's Python source in the spare interpreter, as ``python main.py`` would, and reports value or exception."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import io
+import json
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, cast
+
+from executor_runner.protocol.frames import encode_json
+from executor_runner.protocol.shapes import ExceptionInfo, PythonCode
+
+_MAX_MESSAGE = 4096
+_MAX_TRACEBACK = 16 * 1024
+
+
+def run_python(python: PythonCode, source: Path, env: dict[str, str], result_fd: int, value_bytes: int) -> NoReturn:
+    """Become the program; never returns. Exit codes are the interpreter's own."""
+    _enter(source, env)
+    result: dict[str, object] = {}
+    exit_code = _guarded(lambda: result.update(_execute(python, source, value_bytes)), result)
+    exit_code = _guarded(_finish_like_an_interpreter, result) or exit_code
+    _write_all(result_fd, encode_json(result))
+    os._exit(exit_code)
+
+
+def _enter(source: Path, env: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    if "TZ" in env:
+        time.tzset()
+    sys.path[:0] = [str(Path.cwd()), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv = [str(source)]
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
+    sys.stdout = _unbuffered(1, "surrogateescape")
+    sys.stderr = _unbuffered(2, "backslashreplace")
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+    threading.current_thread().name = "MainThread"
+
+
+def _unbuffered(descriptor: int, errors: str) -> io.TextIOWrapper:
+    """Like ``python -u``: what was printed before a kill is already with the runner."""
+    raw = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(cast("io.BufferedWriter", raw), "utf-8", errors, write_through=True)
+
+
+def _execute(python: PythonCode, source: Path, value_bytes: int) -> dict[str, object]:
+    main = types.ModuleType("__main__")
+    main.__file__ = str(source)
+    main.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = main
+    exec(compile(python["code"], str(source), "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - what we are for
+    if python["function"] is None:
+        return {}
+    return {"value": _call(main, python, value_bytes)}
+
+
+def _call(main: types.ModuleType, python: PythonCode, value_bytes: int) -> str:
+    name = python["function"] or ""
+    function = getattr(main, name, None)
+    if not callable(function):
+        raise NameError(f"the code defines no function {name!r}")  # noqa: TRY004 - the name is what is missing
+    value = function(*python["args"], **python["kwargs"])
+    if inspect.iscoroutine(value):
+        import asyncio  # noqa: PLC0415 - dear, and only coroutines need it
+
+        value = asyncio.run(value)
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} returned what is not JSON: {error}") from None
+    if len(text) > value_bytes:
+        raise ValueError(f"{name} returned {len(text)} bytes of JSON; at most {value_bytes} can be brought back")
+    return text
+
+
+def _guarded(action: Callable[[], object], result: dict[str, object]) -> int:
+    """Run it and return the exit code that Python would give."""
+    try:
+        action()
+    except SystemExit as leaving:
+        return _exit_code(leaving)
+    except BaseException as error:  # noqa: BLE001 - whatever the user's code raises
+        result["exception"] = _show(error)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
+    return 0
+
+
+def _exit_code(leaving: SystemExit) -> int:
+    if leaving.code is None:
+        return 0
+    if isinstance(leaving.code, int):
+        return leaving.code & 0xFF
+    print(leaving.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+    return 1
+
+
+def _show(error: BaseException) -> ExceptionInfo:
+    """Print the traceback as the interpreter would, without our own frames, and describe it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__") == __name__:
+        frames = frames.tb_next
+    error.__traceback__ = frames
+    sys.excepthook(type(error), error, frames)
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    kind = type(error)
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    return {"type": name, "message": _message(error)[:_MAX_MESSAGE], "traceback": text[-_MAX_TRACEBACK:]}
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - the user's __str__ may raise anything
+        return f"<str() of it raised {type(broken).__name__}>"
+
+
+def _finish_like_an_interpreter() -> None:
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins what is no daemon, as at exit
+    atexit._run_exitfuncs()  # noqa: SLF001 - os._exit would leave them out
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        return  # the code closed it, or the runner stopped listening

@@ -1,0 +1,254 @@
+"""The runner's HTTP face in a pod: just what `protocol` names, and bounded in every direction."""
+
+from __future__ import annotations
+
+import hmac
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+from executor_runner.journal import Journal
+from executor_runner.loop import Loop, Timer
+from executor_runner.protocol import CALL_PATH, DONE_PATH, TOKEN_HEADER
+from executor_runner.protocol.tokens import token_hash
+from executor_runner.runner import AlreadyClaimedError, Runner
+
+MAX_CONNECTIONS = 64
+MAX_HEAD = 32 * 1024
+MAX_BODY = 96 * 1024 * 1024
+HEAD_SECONDS = 20.0
+"""How long a connection may take to bring its request."""
+_READ = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]  # names in lower case
+
+    @classmethod
+    def parse(cls, head: bytes) -> Request:
+        """Raises ``ValueError`` for what is no HTTP/1 request head."""
+        line, *fields = head.decode("latin-1").split("\r\n")
+        method, target, version = line.split(" ")
+        if not version.startswith("HTTP/1."):
+            raise ValueError(f"version {version[:16]!r}")
+        url = urlsplit(target)
+        pairs = (field.partition(":") for field in fields)
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        return cls(method, url.path, parse_qs(url.query), headers)
+
+    @property
+    def content_length(self) -> int:
+        """Body size; 0 if none is announced. Raises ``ValueError`` for nonsense."""
+        return int(self.headers.get("content-length", "0"))
+
+
+class HttpServer:
+    """Accepts connections for one runner. ``on_claim`` gets token and journal, ``on_done`` says nobody needs us."""
+
+    def __init__(self, loop: Loop, runner: Runner, listener: socket.socket, expected_hash: str) -> None:
+        self._loop = loop
+        self._runner = runner
+        self._listener = listener
+        self._expected_hash = expected_hash
+        self._connections: set[_Connection] = set()
+        self.delivered = False
+        self.on_claim: Callable[[str, Journal], None] = lambda _token, _journal: None
+        self.on_done: Callable[[], None] = loop.stop
+        listener.settimeout(0)
+        loop.watch(listener.fileno(), read=self._accept)
+
+    def handle(self, connection: _Connection, request: Request, body: bytes) -> None:
+        """Answer one complete request."""
+        token = request.headers.get(TOKEN_HEADER.lower(), "")
+        if not hmac.compare_digest(token_hash(token), self._expected_hash):
+            connection.answer(401, b"this sandbox has another token\n")
+            return
+        action = {
+            ("POST", CALL_PATH): lambda: self._claim(connection, token, body),
+            ("GET", CALL_PATH): lambda: self._resume(connection, request),
+            ("DELETE", CALL_PATH): lambda: self._cancel(connection),
+            ("POST", DONE_PATH): lambda: self._done(connection),
+        }.get((request.method, request.path))
+        if action is None:
+            connection.answer(404, b"no such resource\n")
+        else:
+            action()
+
+    def forget(self, connection: _Connection) -> None:
+        """The connection is closed."""
+        self._connections.discard(connection)
+
+    def feed_readers(self) -> None:
+        """The journal has grown."""
+        for connection in list(self._connections):
+            connection.pump()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return  # gone before we looked
+        if len(self._connections) >= MAX_CONNECTIONS:
+            sock.close()
+            return
+        sock.settimeout(0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connections.add(_Connection(self._loop, self, sock))
+
+    def _claim(self, connection: _Connection, token: str, body: bytes) -> None:
+        def attach(journal: Journal) -> None:
+            self.on_claim(token, journal)
+            journal.add_listener(lambda _kind, _payload: self.feed_readers())
+            connection.stream(journal, 0)
+
+        try:
+            self._runner.claim(body, attach)
+        except AlreadyClaimedError:
+            connection.answer(409, b"claimed\n")
+        except ValueError as error:
+            connection.answer(400, f"not a call: {error}\n".encode())
+
+    def _resume(self, connection: _Connection, request: Request) -> None:
+        journal = self._runner.journal
+        offset = request.query.get("offset", ["0"])[0]
+        if journal is None:
+            connection.answer(404, b"no call yet\n")
+        elif not offset.isdecimal() or int(offset) > len(journal):
+            connection.answer(416, b"offset beyond the journal\n")
+        else:
+            connection.stream(journal, int(offset))
+
+    def _cancel(self, connection: _Connection) -> None:
+        if self._runner.journal is None:
+            connection.answer(404, b"no call yet\n")
+            return
+        connection.answer(202, b"")
+        self._runner.cancel()
+
+    def _done(self, connection: _Connection) -> None:
+        journal = self._runner.journal
+        if journal is None or not journal.complete:
+            connection.answer(409, b"no report yet\n")
+            return
+        connection.answer(204, b"")
+        self.on_done()
+
+
+class _Connection:
+    """One connection, one request: reads it, then answers or streams the journal."""
+
+    def __init__(self, loop: Loop, server: HttpServer, sock: socket.socket) -> None:
+        self._loop = loop
+        self._server = server
+        self._sock = sock
+        self._input = bytearray()
+        self._output = bytearray()
+        self._request: Request | None = None
+        self._journal: Journal | None = None
+        self._offset = 0
+        self._last = False
+        self._timer: Timer = loop.call_later(HEAD_SECONDS, self.close)
+        loop.watch(sock.fileno(), read=self._on_readable)
+
+    def answer(self, status: int, body: bytes) -> None:
+        """Send a whole answer and close."""
+        length = "" if status == 204 else f"Content-Length: {len(body)}\r\n"  # noqa: PLR2004 - No Content
+        head = f"HTTP/1.1 {status} -\r\n{length}Connection: close\r\n\r\n"
+        self._output += head.encode() + body
+        self._last = True
+        self._flush()
+
+    def stream(self, journal: Journal, offset: int) -> None:
+        """Send the journal from an offset on until its report."""
+        self._journal, self._offset = journal, offset
+        self._output += (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
+            b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        )
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what the journal has for this reader, as fast as it takes it."""
+        journal = self._journal
+        if journal is None or self._last:
+            return
+        while not self._output or len(self._output) < _READ:
+            data = journal.read(self._offset, _READ)
+            if not data:
+                break
+            self._offset += len(data)
+            self._output += f"{len(data):x}\r\n".encode() + data + b"\r\n"
+        if journal.complete and self._offset == len(journal):
+            self._output += b"0\r\n\r\n"
+            self._last = True
+        self._flush()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._timer.cancel()
+        self._loop.watch(self._sock.fileno())
+        self._sock.close()
+        self._server.forget(self)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        if self._journal is None and not self._last:
+            self._input += data
+            self._parse()
+
+    def _parse(self) -> None:
+        try:
+            if self._request is None:
+                head, separator, rest = bytes(self._input).partition(b"\r\n\r\n")
+                if not separator:
+                    if len(head) > MAX_HEAD:
+                        self.answer(431, b"head too large\n")
+                    return
+                self._request, self._input = Request.parse(head), bytearray(rest)
+                if self._request.headers.get("expect", "").lower() == "100-continue":
+                    self._output += b"HTTP/1.1 100 Continue\r\n\r\n"
+                    self._flush()
+            if not 0 <= self._request.content_length <= MAX_BODY or "transfer-encoding" in self._request.headers:
+                self.answer(413, b"a body needs a Content-Length within the limit\n")
+            elif len(self._input) >= self._request.content_length:
+                self._timer.cancel()
+                body = bytes(self._input[: self._request.content_length])
+                self._input.clear()
+                self._server.handle(self, self._request, body)
+        except ValueError:
+            self.answer(400, b"not an HTTP/1.1 request\n")
+
+    def _flush(self) -> None:
+        try:
+            while self._output:
+                del self._output[: self._sock.send(self._output)]
+        except BlockingIOError:
+            self._loop.watch(self._sock.fileno(), read=self._on_readable, write=self._on_writable)
+            return
+        except OSError:
+            self.close()
+            return
+        if self._last:
+            self._server.delivered = self._server.delivered or self._journal is not None
+            self.close()
+        else:
+            self._loop.watch(self._sock.fileno(), read=self._on_readable)
+
+    def _on_writable(self) -> None:
+        self._flush()
+        self.pump()

@@ -1,0 +1,69 @@
+"""The runner's face on the local backend: `protocol.local` over one connected socket."""
+
+from __future__ import annotations
+
+import socket
+
+from executor_runner.journal import Journal
+from executor_runner.loop import Loop
+from executor_runner.protocol.local import CANCEL, decode_call
+from executor_runner.runner import Runner
+
+_READ = 256 * 1024
+
+
+class Session:
+    """Serves one runner over one socket and stops the loop when it is over."""
+
+    def __init__(self, loop: Loop, runner: Runner, sock: socket.socket) -> None:
+        self._loop = loop
+        self._runner = runner
+        self._sock = sock
+        self._input = bytearray()
+        self._journal: Journal | None = None
+        self._offset = 0
+        sock.settimeout(0)
+        loop.watch(sock.fileno(), read=self._on_readable)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._loop.stop()
+            return
+        self._input += data
+        if self._journal is not None:
+            if CANCEL in self._input:
+                self._runner.cancel()
+            self._input.clear()
+            return
+        body = decode_call(self._input)
+        if body is not None:
+            self._input.clear()
+            self._runner.claim(body, self._attach)
+
+    def _attach(self, journal: Journal) -> None:
+        self._journal = journal
+        journal.add_listener(lambda _kind, _payload: self._send())
+
+    def _send(self) -> None:
+        journal = self._journal
+        if journal is None:
+            return
+        try:
+            while data := journal.read(self._offset, _READ):
+                self._offset += self._sock.send(data)
+        except BlockingIOError:
+            self._loop.watch(self._sock.fileno(), read=self._on_readable, write=self._send)
+            return
+        except OSError:
+            self._loop.stop()
+            return
+        if journal.complete:
+            self._loop.stop()
+        else:
+            self._loop.watch(self._sock.fileno(), read=self._on_readable)

@@ -1,0 +1,184 @@
+"""The spare: a child forked before its call is known, so that the call costs a write instead of a start.
+
+It waits on a pipe; what it gets decides what it becomes: a program by exec, or Python code in this very interpreter.
+The fork happens before any secret reaches the runner, so there is none in its memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import resource
+import signal
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, TypedDict
+
+from executor_runner import linux
+from executor_runner.protocol.frames import encode_json
+from executor_runner.protocol.shapes import PythonCode
+
+PIPE_BYTES = 1024 * 1024
+NICE = 5
+"""The child yields to the runner, which must keep up with a fork bomb."""
+RELEASE = b"!"
+PICKED_UP = b"S"
+_EXIT_NOT_FOUND = 127
+_EXIT_NOT_EXECUTABLE = 126
+
+
+class Job(TypedDict):
+    """What the spare becomes. Exactly one of ``argv`` and ``python`` is not None."""
+
+    argv: list[str] | None
+    python: PythonCode | None
+    source: str  # path of the Python source, for tracebacks
+    env: dict[str, str]
+    cwd: str
+    open_files: int
+    value_bytes: int
+
+
+@dataclass(slots=True)
+class Spare:
+    """The runner's side of a waiting child. Descriptors are the runner's ends, non-blocking."""
+
+    pid: int
+    release_fd: int
+    job_fd: int
+    stdin_fd: int
+    stdout_fd: int
+    stderr_fd: int
+    result_fd: int
+
+    def release(self, job: Job, stdin: bytes) -> None:
+        """Let it become the child. Raises ``OSError`` if it is gone."""
+        _write_at_start(self.job_fd, encode_json(job))
+        _write_at_start(self.stdin_fd, stdin)
+        os.write(self.release_fd, RELEASE)
+        for descriptor in (self.release_fd, self.job_fd, self.stdin_fd):
+            os.close(descriptor)
+
+
+def fork_spare(preload: Iterable[str]) -> Spare:
+    """Fork a spare that imports ``preload`` and waits. It closes all of the runner's descriptors once released."""
+    release, stdout, stderr, result = os.pipe(), _wide_pipe(), _wide_pipe(), os.pipe()
+    job, stdin = _memory_file(), _memory_file()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for descriptor in (release[1], stdout[0], stderr[0], result[0]):
+                os.close(descriptor)
+            _wait_and_become(release[0], job, stdin, (stdout[1], stderr[1], result[1]), preload)
+        finally:
+            os._exit(_EXIT_NOT_EXECUTABLE)
+    for descriptor in (release[0], stdout[1], stderr[1], result[1]):
+        os.close(descriptor)
+    for descriptor in (stdout[0], stderr[0], result[0]):
+        os.set_blocking(descriptor, False)
+    return Spare(pid, release[1], job, stdin, stdout[0], stderr[0], result[0])
+
+
+def _wait_and_become(
+    release: int, job_fd: int, stdin: int, outputs: tuple[int, int, int], preload: Iterable[str]
+) -> NoReturn:
+    os.setsid()
+    _reset_signals()
+    _import(preload)
+    _restrain()
+    if os.read(release, 1) != RELEASE:
+        os._exit(0)  # the runner is gone
+    job: Job = json.loads(os.pread(job_fd, os.fstat(job_fd).st_size, 0))
+    result = _arrange_descriptors(stdin, outputs)
+    _set_limit(resource.RLIMIT_NOFILE, job["open_files"])
+    os.write(result, PICKED_UP)
+    os.chdir(job["cwd"])
+    if job["python"] is None:
+        _exec(job["argv"] or [], job["env"])
+    from executor_runner.python_child import run_python  # noqa: PLC0415 - not needed by a child that execs
+
+    run_python(job["python"], Path(job["source"]), job["env"], result, job["value_bytes"])
+
+
+def _exec(argv: list[str], env: dict[str, str]) -> NoReturn:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        os.execvpe(argv[0], argv, env)  # noqa: S606 - the caller asked for this program, or for sh
+    except FileNotFoundError:
+        _say_and_exit(f"{argv[0]}: not found", _EXIT_NOT_FOUND)
+    except OSError as error:
+        _say_and_exit(f"{argv[0]}: {error.strerror}", _EXIT_NOT_EXECUTABLE)
+
+
+def _say_and_exit(text: str, code: int) -> NoReturn:
+    os.write(2, f"{text}\n".encode(errors="replace"))
+    os._exit(code)
+
+
+def _arrange_descriptors(stdin: int, outputs: tuple[int, int, int]) -> int:
+    """Put the streams at 0, 1, 2, the result at 3, and close all else."""
+    for number, descriptor in enumerate((stdin, *outputs)):
+        os.dup2(descriptor, 100 + number)
+    for number in range(4):
+        os.dup2(100 + number, number)
+    os.closerange(4, 65536)
+    os.set_inheritable(3, False)  # noqa: FBT003 - has no keyword
+    os.lseek(0, 0, os.SEEK_SET)
+    return 3
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _import(modules: Iterable[str]) -> None:
+    for name in modules:
+        with contextlib.suppress(ImportError):  # the call that needs it will say so in its own words
+            importlib.import_module(name)
+
+
+def _restrain() -> None:
+    _set_limit(resource.RLIMIT_CORE, 0)
+    os.nice(NICE)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    linux.drop_privileges()
+    linux.set_dumpable(dumpable=True)  # inherited as off from the runner; the child's own /proc files must work
+
+
+def _set_limit(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (most, most))
+
+
+def _wide_pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    if linux.ON_LINUX:
+        with contextlib.suppress(OSError):
+            import fcntl  # noqa: PLC0415 - Unix only, and only here
+
+            fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return ends
+
+
+def _memory_file() -> int:
+    if linux.ON_LINUX:
+        return os.memfd_create("executor", os.MFD_CLOEXEC)
+    descriptor, path = tempfile.mkstemp()
+    Path(path).unlink()
+    return descriptor
+
+
+def _write_at_start(descriptor: int, data: bytes) -> None:
+    offset = 0
+    while offset < len(data):
+        offset += os.pwrite(descriptor, data[offset:], offset)
