@@ -67,7 +67,7 @@ async def test_a_full_record_comes_back_equal(store: SqliteStore) -> None:
         command=["python", "-c", "print('é\u2028')"],
         stdin="two\nlines\r\n",
         env={"A": "ü"},
-        files={"data/raw.bin": bytes(range(256)), "text": "plain"},  # type: ignore[dict-item]
+        files={"data/raw.bin": bytes(range(256)), "text": "plain"},
         artifacts=["out/*.png"],
         timeout_seconds=0.1,
         resources=Resources(cpu="500m", gpu=Gpu(count=2, resource="nvidia.com/gpu")),
