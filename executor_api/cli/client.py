@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import httpx
 import httpx_sse
@@ -36,17 +37,17 @@ class Client:
         """Close connections."""
         self._http.close()
 
-    def get(self, execution_id: str) -> httpx.Response:
+    def get(self, execution_id: str) -> dict[str, Any]:
         """One execution."""
-        return self._ask("GET", f"{_EXECUTIONS}/{execution_id}")
+        return self._ask("GET", _path(execution_id))
 
-    def list(self, parameters: Parameters) -> httpx.Response:
+    def list(self, parameters: Parameters) -> dict[str, Any]:
         """A page of executions."""
         return self._ask("GET", _EXECUTIONS, parameters)
 
-    def cancel(self, execution_id: str) -> httpx.Response:
+    def cancel(self, execution_id: str) -> dict[str, Any]:
         """Ask to end one."""
-        return self._ask("DELETE", f"{_EXECUTIONS}/{execution_id}")
+        return self._ask("DELETE", _path(execution_id))
 
     @contextmanager
     def start(self, request: Mapping[str, Any], key: str) -> Iterator[tuple[str, Iterator[httpx_sse.ServerSentEvent]]]:
@@ -58,7 +59,7 @@ class Client:
     def follow(self, execution_id: str, after: str) -> Iterator[Iterator[httpx_sse.ServerSentEvent]]:
         """The events of a call behind the one numbered ``after``."""
         headers = {"Last-Event-ID": after} if after else {}
-        with self._events("GET", f"{_EXECUTIONS}/{execution_id}/events", headers=headers) as source:
+        with self._events("GET", f"{_path(execution_id)}/events", headers=headers) as source:
             yield source.iter_sse()
 
     def unreachable(self, error: Exception) -> CommandFailure:
@@ -74,16 +75,30 @@ class Client:
             if not source.response.is_success:
                 source.response.read()
                 raise_refusal(source.response)
+            if not source.response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                raise _stranger(source.response)
             yield source
 
-    def _ask(self, method: str, path: str, parameters: Parameters = ()) -> httpx.Response:
+    def _ask(self, method: str, path: str, parameters: Parameters = ()) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, params=list(parameters))
         except httpx.TransportError as error:
             raise self.unreachable(error) from error
         if not response.is_success:
             raise_refusal(response)
-        return response
+        try:
+            answer: dict[str, Any] = response.json()
+        except ValueError:
+            raise _stranger(response) from None
+        return answer
+
+
+def _path(execution_id: str) -> str:
+    return f"{_EXECUTIONS}/{quote(execution_id, safe='')}"
+
+
+def _stranger(response: httpx.Response) -> Refused:
+    return Refused(f"{response.url} answered {response.status_code} {response.reason_phrase}; is it an executor-api?")
 
 
 def raise_refusal(response: httpx.Response) -> NoReturn:
@@ -98,10 +113,12 @@ def raise_refusal(response: httpx.Response) -> NoReturn:
 def _sentences(response: httpx.Response) -> list[str]:
     problem = _problem(response)
     if problem is None:
-        return [f"{response.url} answered {response.status_code} {response.reason_phrase}; is it an executor-api?"]
+        return [str(_stranger(response))]
     errors = problem.get("errors") or []
     sentences = [" ".join([error["field"] + ":", error["message"], _allowed(error)]).strip() for error in errors]
-    return [sentence.removeprefix(": ") for sentence in sentences] or [problem["detail"] + _retry(response)]
+    return [sentence.removeprefix(": ") for sentence in sentences] or [
+        problem.get("detail", response.reason_phrase) + _retry(response)
+    ]
 
 
 def _problem(response: httpx.Response) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the service'
 def get(execution_id: str, url: str, api_key: str, *, as_json: bool) -> None:
     """Show one execution with its output."""
     with _client(url, api_key) as client:
-        answer = client.get(execution_id).json()
+        answer = client.get(execution_id)
     _print(answer, tables.details(answer), as_json=as_json)
 
 
@@ -39,7 +39,7 @@ def get(execution_id: str, url: str, api_key: str, *, as_json: bool) -> None:
 def cancel(execution_id: str, url: str, api_key: str, *, as_json: bool) -> None:
     """End one execution; asking again does no harm."""
     with _client(url, api_key) as client:
-        answer = client.cancel(execution_id).json()
+        answer = client.cancel(execution_id)
     asked = " (asked to end)" if answer["cancel_requested"] and answer["finished_at"] is None else ""
     _print(answer, f"{answer['id']} {answer['status']}{asked}", as_json=as_json)
 
@@ -58,7 +58,7 @@ def cancel(execution_id: str, url: str, api_key: str, *, as_json: bool) -> None:
 def list_(url: str, api_key: str, *, as_json: bool, **filters: Any) -> None:
     """List executions, newest first."""
     with _client(url, api_key) as client:
-        page = client.list(_parameters(filters)).json()
+        page = client.list(_parameters(filters))
     _print(page, tables.listing(page["executions"]), as_json=as_json)
     if page["next_cursor"] is not None and not as_json:
         tell(f"there are more: --cursor {page['next_cursor']}")

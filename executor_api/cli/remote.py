@@ -34,17 +34,18 @@ class RemoteCall:
         self._last_event = ""
 
     def run(self) -> Ending:
-        """Follow the call to its end. Ctrl-C cancels it and waits for the end; a second one leaves.
+        """Follow the call to its end.
 
-        Raises `CommandFailure`, ``KeyboardInterrupt``, and ``BrokenPipeError``, after which the call is cancelled.
+        Raises `CommandFailure`; ``KeyboardInterrupt`` after the call was cancelled and has ended (a second one does
+        not wait for that); ``BrokenPipeError`` after it was cancelled.
         """
         try:
             return self._follow()
         except KeyboardInterrupt:
-            if self._id is None:
-                raise
-            self._client.cancel(self._id)
-            return self._follow()
+            if self._id is not None:
+                self._client.cancel(self._id)
+                self._follow()
+            raise
         except BrokenPipeError:
             if self._id is not None:
                 self._client.cancel(self._id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -75,7 +76,7 @@ def run(context: click.Context, /, url: str, api_key: str, templates: str, **opt
     except KeyboardInterrupt:
         context.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()  # nobody reads: nothing more to say, at exit neither
+        _drop_output()
         context.exit(ExitCode.BROKEN_PIPE)
     sentence = explanation(ending)
     if sentence is not None:
@@ -96,6 +97,13 @@ def _run(request: Mapping[str, Any], url: str, api_key: str, templates: str, ter
         return RemoteCall(client, request, str(uuid4()), terminal).run()
     finally:
         client.close()
+
+
+def _drop_output() -> None:
+    """Nobody reads any more: what is still buffered must not fail again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 def _request(options: Mapping[str, Any], argv: list[str] | None) -> dict[str, Any]:
