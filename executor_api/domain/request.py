@@ -133,20 +133,23 @@ class Resources(_Strict):
 class ExecutionRequest(_Strict):
     """One call: exactly one of ``code`` and ``command``, and what it needs around it."""
 
+    # Collections fail fast: one error for each of millions of wrong items would take gigabytes.
     code: str | None = Field(None, description="Source text to run, in `language`. At most 1 MiB.")
     language: str | None = Field(
         None, max_length=64, description="`python` (default), `bash`, or another the template declares."
     )
-    command: Text | list[Text] | None = Field(None, description="A string for `sh -c`, or an argv list.")
+    command: Text | Annotated[list[Text], Field(fail_fast=True)] | None = Field(
+        None, description="A string for `sh -c`, or an argv list."
+    )
     function: str | None = Field(
         None, max_length=256, description="Call this function of `code`; its JSON return is `value`. Python only."
     )
     args: list[Any] = Field([], description="Positional arguments of `function`.")
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of `function`.")
     stdin: str = Field("", description="Text on the child's standard input. At most 10 MiB.")
-    env: dict[str, Text] = Field({}, description="Environment variables. At most 64 KiB in all.")
+    env: dict[str, Text] = Field({}, fail_fast=True, description="Environment variables. At most 64 KiB in all.")
     files: dict[str, FileContent] = Field(
-        {}, max_length=MAX_FILES, description='Relative path to text or `{"base64": ...}`.'
+        {}, fail_fast=True, max_length=MAX_FILES, description='Relative path to text or `{"base64": ...}`.'
     )
     artifacts: list[str] = Field([], max_length=100, description="Globs, relative, of files to bring back.")
     timeout_seconds: float | None = Field(
@@ -156,7 +159,7 @@ class ExecutionRequest(_Strict):
     resources: Resources = Resources()
     isolation: Isolation = Isolation.SINGLE_USE
     labels: dict[str, str] = Field(
-        {}, max_length=32, description="Kubernetes label names and values, to find executions by."
+        {}, fail_fast=True, max_length=32, description="Kubernetes label names and values, to find executions by."
     )
 
     @field_validator("code", "stdin", mode="after")

@@ -1,0 +1,159 @@
+"""Composition root: the only place that names concrete backends, stores and the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from executor_api.backends.base import Backend
+from executor_api.errors import ConfigurationError
+from executor_api.http import application
+from executor_api.http.metrics import Metrics
+from executor_api.http.routes import Api
+from executor_api.service.executor import Executor, Limits
+from executor_api.service.metrics import ExecutorMetrics, NoMetrics
+from executor_api.service.sqlite_store import SqliteStore
+from executor_api.service.template_file import TemplateFile
+from executor_api.settings import Settings
+
+_CLOSING_SECONDS = 5.0
+"""How long connections may stay open once every call has ended or was given up."""
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
+
+
+def create_app(executor: Executor, settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+    """The HTTP service around an executor, which whoever made it starts and stops."""
+    return application.build(Api(executor, settings), metrics or Metrics())
+
+
+def build_executor(settings: Settings, environ: Mapping[str, str], metrics: ExecutorMetrics | None = None) -> Executor:
+    """An executor as the settings say, not started yet. Raises `ConfigurationError`."""
+    return Executor(
+        _backend(settings, environ),
+        SqliteStore(settings.data_path(environ) / "executions.sqlite3"),
+        TemplateFile(settings.templates).reload(),
+        Limits(
+            max_concurrency=settings.max_concurrency,
+            max_queue=settings.max_queue,
+            keep_seconds=settings.keep_seconds,
+            keep_bytes=settings.keep_bytes,
+        ),
+        metrics=metrics or NoMetrics(),
+    )
+
+
+def serve(settings: Settings, environ: Mapping[str, str], listening: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, then drain. ``listening`` is told the URL once connections are taken.
+
+    Raises `ConfigurationError` for what the operator has to change.
+    """
+    check_exposure(settings)
+    with _listen(settings.host, settings.port) as sock:
+        config = uvicorn.Config(app="", loop="auto", http="httptools")
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_serve(settings, environ, sock, listening))
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise `ConfigurationError` if others than this machine could run code here without a key."""
+    if not settings.api_key and not _is_loopback(settings.host):
+        raise ConfigurationError(
+            f"listening on {settings.host} lets everybody who can reach it run code here; "
+            "set an API key (EXECUTOR_API_KEY), or listen on 127.0.0.1"
+        )
+
+
+async def _serve(
+    settings: Settings, environ: Mapping[str, str], sock: socket.socket, listening: Callable[[str], None] | None
+) -> None:
+    metrics = Metrics()
+    executor = build_executor(settings, environ, metrics)
+    await executor.start()
+    try:
+        server = _Server(create_app(executor, settings, metrics), executor, settings.shutdown_seconds)
+        url = _url(sock)
+        structlog.get_logger().info("listening", url=url, backend=settings.backend)
+        if listening is not None:
+            listening(url)
+        await server.serve(sockets=[sock])
+    finally:
+        await executor.stop(0)
+
+
+class _Server(uvicorn.Server):
+    """Drains when told to stop: no new calls, those that run may end and be answered within the grace."""
+
+    def __init__(self, app: FastAPI, executor: Executor, grace: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=int(grace + _CLOSING_SECONDS),
+            )
+        )
+        self._executor = executor
+        self._grace = grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and let the executor and the connections end side by side."""
+        await asyncio.gather(super().shutdown(sockets), self._executor.stop(self._grace))
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, without sending the signal again at the end: a drained service has ended well."""
+        handled = (signal.SIGINT, signal.SIGTERM)
+        loop = asyncio.get_running_loop()
+        for number in handled:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+
+def _backend(settings: Settings, environ: Mapping[str, str]) -> Backend:
+    if settings.backend == "kubernetes":
+        raise ConfigurationError("the kubernetes backend is not available")
+    from executor_api.backends.local.backend import LocalBackend  # noqa: PLC0415  only the backend in use is loaded
+
+    return LocalBackend(environ)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(
+            f"can't listen on {host}, port {port}: {error}; choose others with --host and --port (0 takes a free one)"
+        ) from None
+
+
+def _url(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,104 @@
+"""Puts the HTTP edge together: routes, problems, authentication, metrics, the document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from executor_api import __version__
+from executor_api.errors import ExecutorError
+from executor_api.http import openapi, problems
+from executor_api.http.auth import ApiKeyMiddleware
+from executor_api.http.body import LingeringResponse
+from executor_api.http.metrics import Metrics
+from executor_api.http.routes import Api
+
+_DESCRIPTION = """Runs each call in a sandbox of its own and tells the truth about how it ended.
+
+A call that fails is an answer (`200`, with `status`, `reason` and all it printed); a service that fails is a problem
+(`application/problem+json`). Every path below `/executions` also exists below `/v1/executions`, and `POST
+/v1/executions` is `POST /execute`."""
+
+
+def build(api: Api, metrics: Metrics) -> FastAPI:
+    """The application. Whoever made the executor starts and stops it."""
+    app = FastAPI(
+        title="executor-api",
+        version=__version__,
+        description=_DESCRIPTION,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(_executions(api))
+    app.include_router(_executions(api), prefix="/v1", include_in_schema=False)
+    app.include_router(_operations(api, metrics))
+    _handle_problems(app, metrics)
+    if api.settings.api_key:
+        app.add_middleware(ApiKeyMiddleware, api_key=api.settings.api_key, refused=metrics.auth_failed)
+    openapi.install(app)
+    return app
+
+
+def _executions(api: Api) -> APIRouter:
+    router = APIRouter(tags=["executions"])
+    found = openapi.answers
+    failures = openapi.failures
+
+    def add(path: str, handler: Callable[..., Any], method: str, responses: Any, extra: Any = None) -> None:
+        router.add_api_route(path, handler, methods=[method], responses=responses, openapi_extra=extra)
+
+    execute = found("ExecutionAnswer", 200, 202, **openapi.EVENT_STREAM) | failures(*openapi.EXECUTE_FAILURES)
+    add("/execute", api.execute, "POST", execute, openapi.EXECUTE)
+    router.add_api_route("/executions", api.execute, methods=["POST"], include_in_schema=False)
+    one = failures(problems.UNAUTHORIZED, problems.NOT_FOUND)
+    add("/executions/{execution_id}", api.get, "GET", found("ExecutionAnswer", 200) | one, openapi.GET)
+    add("/executions/{execution_id}", api.cancel, "DELETE", found("ExecutionAnswer", 200, 202) | one, openapi.CANCEL)
+    listing = found("ExecutionPage", 200) | failures(problems.UNAUTHORIZED, problems.INVALID_PARAMETER)
+    add("/executions", api.list, "GET", listing, openapi.LIST)
+    events = openapi.EVENT_ANSWERS | one | failures(problems.INVALID_HEADER, problems.INVALID_PARAMETER)
+    add("/executions/{execution_id}/events", api.events, "GET", events, openapi.EVENTS)
+    add("/templates", api.templates, "GET", found("TemplateList", 200) | failures(problems.UNAUTHORIZED))
+    return router
+
+
+def _operations(api: Api, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    async def expose(_request: Request) -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    router.add_api_route("/healthz", api.alive, methods=["GET"])
+    router.add_api_route("/readyz", api.ready, methods=["GET"], responses=openapi.answers("HealthShape", 200, 503))
+    router.add_api_route("/metrics", expose, methods=["GET"], responses=openapi.METRICS_ANSWERS)
+    return router
+
+
+def _handle_problems(app: FastAPI, metrics: Metrics) -> None:
+    def respond(request: Request, error: Exception) -> Response:
+        problem = _problem(error)
+        if problem.kind is problems.SATURATED:
+            metrics.rate_limited()
+        kind = LingeringResponse if problem.unread else Response
+        return problems.respond(request, problem, kind)
+
+    for error in (problems.ProblemError, ExecutorError, HTTPException, Exception):
+        app.add_exception_handler(error, respond)
+
+
+def _problem(error: Exception) -> problems.ProblemError:
+    """The problem that an exception becomes. What nobody foresaw says nothing of its inside; the server logs it."""
+    if isinstance(error, problems.ProblemError):
+        return error
+    if isinstance(error, HTTPException):
+        known = {404: problems.NOT_FOUND, 405: problems.METHOD_NOT_ALLOWED}.get(error.status_code, problems.INTERNAL)
+        return problems.ProblemError(known, known.hint, headers=dict(error.headers or {}))
+    found = problems.of_error(error) if isinstance(error, ExecutorError) else None
+    return found or problems.ProblemError(problems.INTERNAL, problems.INTERNAL.hint)

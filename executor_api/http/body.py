@@ -1,0 +1,93 @@
+"""Reading a request's body without trusting its sender: bounded in size and in patience."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from executor_api.http.problems import BODY_TIMEOUT, BODY_TOO_LARGE, INVALID_HEADER, ProblemError, invalid
+
+_LINGER_BYTES = 16 * 1024 * 1024
+_LINGER_SECONDS = 2.0
+
+
+async def read_json_body(request: Request, max_bytes: int, pause_seconds: float) -> bytes:
+    """Return the whole body.
+
+    Raises `ProblemError` for another content type, beyond ``max_bytes`` and after a pause of ``pause_seconds``, and
+    ``ClientDisconnect`` if the client goes away.
+    """
+    _check_content_type(request.headers.get("content-type", ""))
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    chunks = bytearray()
+    async for chunk in _impatiently(request.stream(), pause_seconds):
+        chunks += chunk
+        if len(chunks) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(chunks)
+
+
+async def _impatiently(stream: AsyncIterator[bytes], pause_seconds: float) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(pause_seconds):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise ProblemError(
+                BODY_TIMEOUT, f"nothing arrived for {pause_seconds:g} seconds before the body was complete", unread=True
+            ) from None
+        if chunk is None:
+            return
+        yield chunk
+
+
+def _check_content_type(value: str) -> None:
+    media_type = value.partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        problem = invalid(
+            INVALID_HEADER,
+            "Content-Type",
+            f"is {value[:128]!r}; the body is read as JSON only" if value else "is missing; say what the body is",
+            "application/json",
+        )
+        problem.unread = True
+        raise problem
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    return ProblemError(BODY_TOO_LARGE, f"this service takes bodies of at most {max_bytes} bytes", unread=True)
+
+
+class LingeringResponse(Response):
+    """An answer sent while the body is still arriving.
+
+    Closing at once would reset the connection, and the client would lose the answer. So a bounded part of the rest
+    is read and dropped first.
+    """
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, drop what still comes, close."""
+        headers = [*self.raw_headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                await _drop(receive)
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _drop(receive: Receive) -> None:
+    dropped = 0
+    while dropped < _LINGER_BYTES:
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
+        dropped += len(message.get("body", b""))

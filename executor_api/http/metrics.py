@@ -1,0 +1,157 @@
+"""What Prometheus scrapes. Seconds and bytes; no label that grows with use. Each app has a registry of its own."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from executor_api import __version__
+from executor_api.domain.execution import Execution, Timings
+from executor_api.domain.outcome import Outcome, Reason
+from executor_api.domain.request import ExecutionRequest
+
+_BUCKETS = (
+    *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75),
+    *(1, 2, 5, 10, 30, 60, 120, 300, 600),
+)
+_SIZES = tuple(4.0**power for power in range(4, 14))
+
+_OUTCOMES: dict[Reason | None, str] = {
+    None: "ok",
+    Reason.EXIT_CODE: "error",
+    Reason.EXCEPTION: "error",
+    Reason.SETUP_FAILED: "error",
+    Reason.SIGNAL: "killed",
+    Reason.TIMEOUT: "timeout",
+    Reason.CANCELLED: "cancelled",
+    Reason.OUT_OF_MEMORY: "oom",
+    Reason.OUTPUT_LIMIT: "limit",
+    Reason.PROCESS_LIMIT: "limit",
+    Reason.STORAGE_LIMIT: "limit",
+    Reason.EVICTED: "lost",
+    Reason.PREEMPTED: "lost",
+    Reason.NODE_LOST: "lost",
+    Reason.SANDBOX_LOST: "lost",
+    Reason.IMAGE_PULL: "rejected",
+    Reason.UNSCHEDULABLE: "rejected",
+    Reason.QUOTA: "rejected",
+    Reason.START_TIMEOUT: "rejected",
+    Reason.REJECTED_TEMPLATE: "rejected",
+}
+
+
+class Metrics:
+    """Counts what the executor and the HTTP edge report."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._counters()
+        self._gauges()
+        self._histograms()
+
+    def _counters(self) -> None:
+        self._accepted = self._counter("executions_accepted", "Executions accepted and recorded.")
+        self._executions = self._counter(
+            "executions", "Executions that ended.", "mode", "language", "template", "outcome"
+        )
+        self._resumed = self._counter("journals_resumed", "Journals taken up again after a lost connection.")
+        self._sources = self._counter("result_source", "Which copy of the result was read.", "source")
+        self._garbage = self._counter("orphans_collected", "Sandboxes deleted that nobody wanted.")
+        self._truncated = self._counter("output_truncated", "Streams with bytes dropped.", "stream")
+        self._auth_failures = self._counter("auth_failures", "Requests without a valid key.", "method")
+        self._rate_limited = self._counter("rate_limited", "Requests refused because the queue was full.")
+
+    def _gauges(self) -> None:
+        self._queue = Gauge("executor_queue_depth", "Executions that wait for a slot.", registry=self.registry)
+        self._running = Gauge("executor_inflight_executions", "Executions that hold a slot.", registry=self.registry)
+        build = Gauge("executor_build_info", "Which program this is; always 1.", ["version"], registry=self.registry)
+        build.labels(__version__).set(1)
+
+    def _histograms(self) -> None:
+        self._waits = Histogram(
+            "executor_queue_wait_seconds", "Wait for a slot.", buckets=_BUCKETS, registry=self.registry
+        )
+        self._durations = Histogram(
+            "executor_execution_duration_seconds",
+            "Phases of executions that ended.",
+            ["phase", "mode"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._output = Histogram(
+            "executor_output_bytes", "Bytes printed by one call.", ["stream"], buckets=_SIZES, registry=self.registry
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"executor_{name}", text, labels, registry=self.registry)
+
+    def accepted(self) -> None:
+        """An execution was recorded."""
+        self._accepted.inc()
+
+    def started(self, start: str, seconds_queued: float) -> None:  # noqa: ARG002  ended ones count by start
+        """A call goes to its sandbox."""
+        self._waits.observe(seconds_queued)
+
+    def finished(self, execution: Execution) -> None:
+        """An execution was settled."""
+        outcome = execution.outcome
+        if outcome is None:
+            return
+        mode = execution.start or "none"
+        language = language_of(execution.request)
+        self._executions.labels(mode, language, execution.request.template, _OUTCOMES[outcome.reason]).inc()
+        self._observe_phases(execution.timings, mode)
+        self._observe_output(outcome)
+
+    def _observe_phases(self, timings: Timings, mode: str) -> None:
+        for phase in fields(timings):
+            milliseconds = getattr(timings, phase.name)
+            if milliseconds is not None:
+                self._durations.labels(phase.name, mode).observe(milliseconds / 1000)
+
+    def _observe_output(self, outcome: Outcome) -> None:
+        for stream, size, dropped in (
+            ("stdout", outcome.stdout_bytes, outcome.stdout_dropped_bytes),
+            ("stderr", outcome.stderr_bytes, outcome.stderr_dropped_bytes),
+        ):
+            self._output.labels(stream).observe(size)
+            if dropped:
+                self._truncated.labels(stream).inc()
+
+    def queue_depth(self, n: int) -> None:
+        """So many executions wait."""
+        self._queue.set(n)
+
+    def running(self, n: int) -> None:
+        """So many executions hold a slot."""
+        self._running.set(n)
+
+    def resumed(self) -> None:
+        """A journal was taken up again."""
+        self._resumed.inc()
+
+    def result_source(self, source: str) -> None:
+        """A result was read from this copy."""
+        self._sources.labels(source).inc()
+
+    def garbage(self, n: int) -> None:
+        """So many unwanted sandboxes were deleted."""
+        self._garbage.inc(n)
+
+    def auth_failed(self) -> None:
+        """A request came without a valid key."""
+        self._auth_failures.labels("api_key").inc()
+
+    def rate_limited(self) -> None:
+        """A request was refused because the queue was full."""
+        self._rate_limited.inc()
+
+
+def language_of(request: ExecutionRequest) -> str:
+    """What kind of thing the request runs: a language, ``shell`` or ``argv``."""
+    if request.command is None:
+        return request.language or "python"
+    return "shell" if isinstance(request.command, str) else "argv"

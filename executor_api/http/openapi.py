@@ -1,0 +1,171 @@
+"""The OpenAPI document: bodies and answers that the routes read and write by hand, described with examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from executor_api.domain.request import ExecutionRequest
+from executor_api.http import problems, schemas
+
+_REF = "#/components/schemas/{model}"
+
+REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
+    "python": {"code": "print(sum(range(10)))"},
+    "function": {"code": "def add(a, b):\n    return a + b", "function": "add", "args": [1, 2]},
+    "bash": {"code": "for i in 1 2 3; do echo $i; done", "language": "bash", "timeout_seconds": 10},
+    "shell command": {"command": "df -h | head -3"},
+    "argv": {"command": ["ls", "-l", "/"]},
+    "files and artifacts": {
+        "code": "open('out.txt', 'w').write(open('in.txt').read().upper())",
+        "files": {"in.txt": "hello", "raw.bin": {"base64": "AAEC"}},
+        "artifacts": ["out.txt"],
+    },
+    "input, environment, labels": {
+        "command": "cat; echo $NAME",
+        "stdin": "text\n",
+        "env": {"NAME": "value"},
+        "labels": {"agent": "a1"},
+    },
+    "resources": {"code": "print(1)", "resources": {"cpu": "500m", "memory": "256Mi"}},
+}
+
+_HEADERS: list[dict[str, Any]] = [
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "1 to 255 visible ASCII characters. The same key and body: the same execution; another: 409.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    },
+    {
+        "name": "traceparent",
+        "in": "header",
+        "description": "W3C Trace Context, passed on to the call as TRACEPARENT.",
+        "schema": {"type": "string"},
+    },
+]
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`respond-async` answers 202 at once; `wait=N` waits up to N seconds for the end.",
+    "schema": {"type": "string"},
+}
+_LIST_PARAMETERS = {
+    "status": {"type": "array", "items": {"$ref": _REF.format(model="Status")}},
+    "reason": {"$ref": _REF.format(model="Reason")},
+    "template": {"type": "string"},
+    "label": {"type": "array", "items": {"type": "string", "examples": ["agent=a1"]}},
+    "created_after": {"type": "string", "format": "date-time"},
+    "created_before": {"type": "string", "format": "date-time"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+    "cursor": {"type": "string"},
+}
+
+EXECUTE: dict[str, Any] = {
+    "parameters": [*_HEADERS, _PREFER],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": _REF.format(model="ExecutionRequest")},
+                "examples": {name: {"value": example} for name, example in REQUEST_EXAMPLES.items()},
+            }
+        },
+    },
+}
+_ID = {"name": "execution_id", "in": "path", "required": True, "schema": {"type": "string"}}
+GET: dict[str, Any] = {"parameters": [_ID, _PREFER]}
+CANCEL: dict[str, Any] = {"parameters": [_ID]}
+LIST: dict[str, Any] = {
+    "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in _LIST_PARAMETERS.items()]
+}
+EVENTS: dict[str, Any] = {
+    "parameters": [
+        _ID,
+        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "integer", "minimum": 0}},
+        {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0}},
+    ]
+}
+EVENT_STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+EVENT_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Events, the last one `finished` with the whole execution", "content": EVENT_STREAM},
+    204: {"description": "The client has all of them"},
+}
+METRICS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}},
+}
+EXECUTE_FAILURES = tuple(
+    kind
+    for kind in problems.KINDS
+    if kind not in (problems.NOT_FOUND, problems.METHOD_NOT_ALLOWED, problems.INVALID_PARAMETER)
+)
+
+
+def failures(*kinds: problems.Kind) -> dict[int | str, dict[str, Any]]:
+    """Response descriptions of these kinds of problems, each with its example."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        shown = found.setdefault(
+            kind.status, {"description": kind.title, "content": {problems.MEDIA_TYPE: _no_examples()}}
+        )
+        shown["content"][problems.MEDIA_TYPE]["examples"][kind.slug] = {"summary": kind.hint, "value": _example(kind)}
+    return found
+
+
+def answers(model: str, *statuses: int, **more: Any) -> dict[int | str, dict[str, Any]]:
+    """Response descriptions of one JSON shape of `schemas`."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(model=model)}}, **more}
+    return {status: {"description": _DESCRIPTIONS[status], "content": content} for status in statuses}
+
+
+_DESCRIPTIONS = {200: "Done", 202: "Accepted; `Location` is where to look", 503: "Not ready"}
+
+
+def install(app: FastAPI) -> None:
+    """Make the app's document from its routes, the request's schema and the shapes of the answers."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            found.setdefault("components", {})["schemas"] = _components()
+            app.openapi_schema = found
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to change the document
+
+
+def _components() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    models = (
+        ExecutionRequest,
+        schemas.ExecutionAnswer,
+        schemas.ExecutionPage,
+        schemas.TemplateList,
+        schemas.HealthShape,
+        schemas.Problem,
+    )
+    for model in models:
+        schema = model.model_json_schema(ref_template=_REF, mode="validation")
+        found |= schema.pop("$defs", {})
+        found[model.__name__] = schema
+    return found
+
+
+def _no_examples() -> dict[str, Any]:
+    return {"schema": {"$ref": _REF.format(model="Problem")}, "examples": {}}
+
+
+def _example(kind: problems.Kind) -> dict[str, Any]:
+    example = {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.title,
+        "instance": "/execute",
+    }
+    if kind is problems.INVALID_REQUEST:
+        wrong = {"field": "isolation", "message": "must be 'single_use' or 'reuse'", "allowed": ["single_use", "reuse"]}
+        return example | {"detail": "isolation must be 'single_use' or 'reuse'", "errors": [wrong]}
+    return example

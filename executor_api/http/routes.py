@@ -1,0 +1,176 @@
+"""The routes: read the request, ask the executor, render. One resource under two prefixes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from executor_api.domain.execution import Execution
+from executor_api.domain.outcome import Status
+from executor_api.domain.template import Template
+from executor_api.http import headers, render, sse
+from executor_api.http.body import read_json_body
+from executor_api.http.query import list_query
+from executor_api.http.validation import parse_request
+from executor_api.service.executor import Executor, Submission
+from executor_api.settings import Settings
+
+TENANT = "default"
+_JSON = "application/json"
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The handlers, with what they work on."""
+
+    executor: Executor
+    settings: Settings
+
+    async def execute(self, request: Request) -> Response:
+        """Run one call: code in a language, or a command."""
+        preference = self._preference(request)
+        key = headers.idempotency_key(request.headers.get("idempotency-key"))
+        try:
+            body = await read_json_body(request, self.settings.max_body_bytes, self.settings.body_timeout_seconds)
+        except ClientDisconnect:
+            return _unread()
+        submission = Submission(
+            request=parse_request(body),
+            tenant=TENANT,
+            idempotency_key=key,
+            traceparent=headers.traceparent(request.headers.get("traceparent")),
+        )
+        execution = await self.executor.submit(submission)
+        location = _location(request, execution)
+        if headers.wants_events(request.headers.get("accept", "")):
+            return _event_stream(sse.stream(self.executor, TENANT, execution.id), location)
+        if not await self._wait(request, execution, preference):
+            return _unread()
+        return await self._answer(execution.id, preference, location)
+
+    async def get(self, request: Request) -> Response:
+        """One execution, with what it has printed so far."""
+        execution = await self.executor.get(TENANT, request.path_params["execution_id"])
+        preference = headers.preference(request.headers.getlist("prefer"), self.settings.sync_wait_seconds)
+        if preference.applied and not await self._wait(request, execution, preference):
+            return _unread()
+        return await self._answer(execution.id, preference)
+
+    async def list(self, request: Request) -> Response:
+        """Executions, newest first, a page at a time."""
+        query = list_query(request.query_params)
+        page = await self.executor.page(TENANT, query.where, query.limit, query.cursor)
+        answer = Response(render.page(page), media_type=_JSON)
+        if page.next_cursor is not None:
+            following = request.url.include_query_params(cursor=page.next_cursor)
+            answer.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+        return answer
+
+    async def events(self, request: Request) -> Response:
+        """The events of one execution as they come: status, output, artifacts, the end."""
+        after = headers.last_event(request.headers.get("last-event-id"), request.query_params.get("after"))
+        execution = await self.executor.get(TENANT, request.path_params["execution_id"])
+        chunks = sse.stream(self.executor, TENANT, execution.id, after)
+        if execution.status.finished:
+            first = await anext(chunks, None)
+            if first is None:
+                return Response(status_code=204)  # tells an EventSource that has all of it not to come back
+            chunks = _with_first(first, chunks)
+        return _event_stream(chunks)
+
+    async def cancel(self, request: Request) -> Response:
+        """End one execution. Asking again, or too late, does no harm."""
+        execution = await self.executor.cancel(TENANT, request.path_params["execution_id"])
+        return await self._render(execution, 200 if execution.status.finished else 202)
+
+    async def templates(self, _request: Request) -> Response:
+        """What requests can choose as `template`, and how much of it they may ask for."""
+        shown = [_template(template) for template in self.executor.templates.values()]
+        return Response(orjson.dumps({"templates": shown}), media_type=_JSON)
+
+    async def alive(self, _request: Request) -> Response:
+        """The process serves."""
+        return Response(b'{"status":"alive"}', media_type=_JSON)
+
+    async def ready(self, _request: Request) -> Response:
+        """Whether calls can run now, and if not, what to do about it."""
+        health = self.executor.health()
+        return Response(orjson.dumps(health), 200 if health.ready else 503, media_type=_JSON)
+
+    def _preference(self, request: Request) -> headers.Preference:
+        return headers.preference(request.headers.getlist("prefer"), self.settings.sync_wait_seconds)
+
+    async def _wait(self, request: Request, execution: Execution, preference: headers.Preference) -> bool:
+        """Wait for the end as long as the client wants and stays; False if it left. The call goes on either way."""
+        if preference.wait <= 0 or execution.status.finished:
+            return True
+        return await _while_connected(request, self.executor.wait(execution.id, preference.wait)) is not None
+
+    async def _answer(self, execution_id: str, preference: headers.Preference, location: str = "") -> Response:
+        execution = await self.executor.wait(execution_id, 0)
+        answer = await self._render(execution, 202 if location and not execution.status.finished else 200)
+        if answer.status_code == 202:  # noqa: PLR2004  Accepted
+            answer.headers["Location"] = location
+        if preference.applied:
+            answer.headers["Preference-Applied"] = preference.applied
+        return answer
+
+    async def _render(self, execution: Execution, status_code: int) -> Response:
+        if execution.status is Status.QUEUED:
+            return Response(render.answer(execution), status_code, media_type=_JSON)
+        answer = render.answer(execution, await self.executor.output(execution.id))
+        timing = render.server_timing(execution.timings) if execution.status.finished else ""
+        return Response(answer, status_code, {"Server-Timing": timing} if timing else None, media_type=_JSON)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result | None:
+    """The result, or None if the client went away first; the work is cancelled then."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _event_stream(chunks: AsyncIterator[bytes], location: str = "") -> Response:
+    more = {"Location": location} if location else {}
+    return StreamingResponse(chunks, headers={**sse.HEADERS, **more}, media_type="text/event-stream")
+
+
+def _unread() -> Response:
+    """For a client that is gone: ASGI wants an answer, nobody gets it."""
+    return Response(status_code=400)
+
+
+def _location(request: Request, execution: Execution) -> str:
+    prefix = "/v1" if request.url.path.startswith("/v1/") else ""
+    return f"{prefix}/executions/{execution.id}"
+
+
+def _template(template: Template) -> dict[str, object]:
+    fields = {"name", "resources", "max_resources", "gpu", "timeout_seconds", "max_timeout_seconds", "isolation"}
+    shown: dict[str, object] = template.model_dump(mode="json", include=fields)
+    return shown | {"digest": template.digest(), "languages": ["python", *sorted(template.languages)]}

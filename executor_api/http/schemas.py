@@ -1,0 +1,185 @@
+"""What answers look like, for the OpenAPI document only: `render` writes them, a test holds the two together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from executor_api.domain.execution import Start
+from executor_api.domain.outcome import Reason, Status
+from executor_api.domain.request import Isolation
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Base64(_Shape):
+    """Bytes that are not UTF-8."""
+
+    base64: str
+
+
+class TimingsMs(_Shape):
+    """Milliseconds spent in each phase; null where it has not come to that."""
+
+    queue: float | None
+    claim: float | None
+    create: float | None
+    schedule: float | None
+    start: float | None
+    run: float | None
+    collect: float | None
+    total: float | None
+
+
+class UsageShape(_Shape):
+    """What the call and all its descendants used."""
+
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
+class ProcessesShape(_Shape):
+    """The census after the call's main process ended."""
+
+    left_behind: int = Field(description="Processes that outlived the call and were ended.")
+    zombies: int = Field(description="Of them, those that had ended and nobody had waited for.")
+    unkillable: int = Field(description="Of them, those that could not be ended (D state).")
+
+
+class ExceptionShape(_Shape):
+    """An uncaught Python exception."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class SandboxShape(_Shape):
+    """Where it ran."""
+
+    name: str
+    backend: Literal["local", "kubernetes"]
+    job: str | None
+    pod: str | None
+    pod_uid: str | None
+    node: str | None
+    image: str | None
+
+
+class ExecutionSummary(_Shape):
+    """An execution without its output."""
+
+    id: str
+    status: Status
+    reason: Reason | None = Field(description="Why it did not succeed; names are only ever added.")
+    message: str
+    exit_code: int | None
+    signal: str | None = Field(examples=["SIGKILL"])
+    stdout_bytes: int = Field(description="All that was printed, dropped bytes included.")
+    stderr_bytes: int
+    stdout_dropped_bytes: int
+    stderr_dropped_bytes: int
+    truncated: bool
+    start: Start | None
+    cold_reason: str | None
+    timings_ms: TimingsMs
+    usage: UsageShape | None
+    processes: ProcessesShape | None
+    gpu: None
+    sandbox: SandboxShape | None
+    template: str
+    isolation: Isolation
+    labels: dict[str, str]
+    timeout_seconds: float
+    cancel_requested: bool
+    created_at: str = Field(json_schema_extra={"format": "date-time"})
+    started_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    finished_at: str | None = Field(json_schema_extra={"format": "date-time"})
+
+
+class ExecutionAnswer(ExecutionSummary):
+    """An execution. While it runs, the output is what it printed so far."""
+
+    stdout: str = Field(
+        description="As text; bytes that are not UTF-8 are replaced, and one line stands where bytes were dropped."
+    )
+    stdout_base64: str = Field("", description="Only if stdout is not UTF-8: the bytes that were kept.")
+    stderr: str
+    stderr_base64: str = Field("", description="Only if stderr is not UTF-8: the bytes that were kept.")
+    value: Any = Field(description="The JSON return of `function`.")
+    exception: ExceptionShape | None
+    artifacts: dict[str, str | Base64]
+    artifacts_skipped: list[str] = Field(description="What was not brought back, each with the reason.")
+
+
+class ExecutionPage(_Shape):
+    """Executions, newest first."""
+
+    executions: list[ExecutionSummary]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last. Also in `Link`.")
+
+
+class AmountShape(_Shape):
+    """Kubernetes quantities."""
+
+    cpu: str
+    memory: str
+    ephemeral_storage: str
+
+
+class GpuShape(_Shape):
+    """Devices a template gives and allows."""
+
+    count: int
+    max_count: int
+    resources: list[str]
+
+
+class TemplateShape(_Shape):
+    """What a request may ask of a template."""
+
+    name: str
+    digest: str
+    languages: list[str]
+    resources: AmountShape
+    max_resources: AmountShape
+    gpu: GpuShape
+    timeout_seconds: float
+    max_timeout_seconds: float
+    isolation: list[Isolation]
+
+
+class TemplateList(_Shape):
+    """All templates of this service."""
+
+    templates: list[TemplateShape]
+
+
+class HealthShape(_Shape):
+    """Whether the service can run calls."""
+
+    ready: bool
+    problems: list[str] = Field(description="What is wrong, each with the fix.")
+    notes: list[str] = Field(description="What the backend got.")
+
+
+class FieldErrorShape(_Shape):
+    """One wrong field, header or parameter."""
+
+    field: str = Field(description="Dotted path, as the client wrote it; empty for the whole body.")
+    message: str
+    allowed: list[str] = []
+
+
+class Problem(_Shape):
+    """Problem details (RFC 9457)."""
+
+    type: str = Field(description="Stable; tells kinds apart.", examples=["/problems/invalid-request"])
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FieldErrorShape] = []
