@@ -1,0 +1,74 @@
+"""The call as the runner gets it: a plan in the protocol's words. Pure."""
+
+from __future__ import annotations
+
+import base64
+
+from executor_api.domain.template import Plan
+from executor_runner.protocol.shapes import Call, Limits, PythonCode, ScriptCode
+
+DEFAULT_ENV = {"LANG": "C.UTF-8"}
+"""What every child gets unless template or request say otherwise. PATH, HOME and TMPDIR are the runner's to set."""
+
+TRACEPARENT = "TRACEPARENT"
+"""W3C trace context for the child, named as OpenTelemetry's environment propagation names it."""
+
+
+def runner_call(plan: Plan, execution_id: str, traceparent: str | None = None) -> Call:
+    """Put the plan into the protocol's shape."""
+    request, template = plan.request, plan.template
+    return Call(
+        execution_id=execution_id,
+        argv=_argv(request.command),
+        python=_python(plan),
+        script=_script(plan),
+        stdin=_base64(request.stdin.encode()),
+        env=_environment(plan, traceparent),
+        files={path: _base64(content) for path, content in request.files.items()},
+        artifacts=list(request.artifacts),
+        timeout_seconds=plan.timeout_seconds,
+        grace_seconds=template.grace_seconds,
+        limits=_limits(plan),
+    )
+
+
+def _argv(command: str | list[str] | None) -> list[str] | None:
+    return ["/bin/sh", "-c", command] if isinstance(command, str) else command
+
+
+def _python(plan: Plan) -> PythonCode | None:
+    request = plan.request
+    if request.code is None or (request.language or "python") != "python":
+        return None
+    return PythonCode(code=request.code, function=request.function, args=request.args, kwargs=request.kwargs)
+
+
+def _script(plan: Plan) -> ScriptCode | None:
+    request = plan.request
+    if request.code is None or request.language is None or request.language == "python":
+        return None
+    language = plan.template.languages[request.language]
+    return ScriptCode(code=request.code, suffix=language.suffix, argv=list(language.argv))
+
+
+def _environment(plan: Plan, traceparent: str | None) -> dict[str, str]:
+    trace = {TRACEPARENT: traceparent} if traceparent else {}
+    return {**DEFAULT_ENV, **trace, **plan.template.env, **plan.request.env}
+
+
+def _limits(plan: Plan) -> Limits:
+    template = plan.template
+    return Limits(
+        memory_bytes=plan.resources.memory_bytes,
+        storage_bytes=plan.resources.storage_bytes,
+        processes=template.max_processes,
+        open_files=template.open_files,
+        output_bytes=template.output.keep_bytes,
+        output_kill_bytes=template.output.kill_bytes,
+        artifact_bytes=template.artifact_bytes,
+        value_bytes=template.value_bytes,
+    )
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
