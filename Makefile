@@ -1,0 +1,57 @@
+# Tasks of the project; `make` alone lists them. All set themselves up in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+IMAGE ?= localhost/executor:dev
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $(READY)
+
+.PHONY: setup
+setup: $(READY)  ## Create .venv with the project and its tools
+
+.PHONY: run
+run: $(READY)  ## Serve the API on this machine, execute one call through it, show the answer
+	$(BIN)/python scripts/first_call.py
+
+.PHONY: serve
+serve: $(READY)  ## Serve the API on this machine until Ctrl-C
+	$(BIN)/executor-api serve
+
+.PHONY: test
+test: $(READY)  ## Run the tests that need no cluster
+	$(BIN)/pytest -m 'not cluster'
+
+.PHONY: test-cluster
+test-cluster: $(READY)  ## Run the tests against the cluster of $KUBECONFIG; its nodes need $(IMAGE)
+	EXECUTOR_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m cluster
+
+.PHONY: endings
+endings: $(READY)  ## Print the table of endings: local, and on the cluster if there is a $KUBECONFIG
+	EXECUTOR_TEST_IMAGE=$(IMAGE) $(BIN)/pytest tests/endings
+
+.PHONY: lint
+lint: $(READY)  ## Check style, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY)  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: image
+image:  ## Build the sandbox image with docker
+	docker build --tag $(IMAGE) images/executor

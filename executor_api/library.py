@@ -1,0 +1,216 @@
+"""The library form: calls on this machine without a service, for code that used ``subprocess.run``.
+
+    with Executor.local() as executor:
+        result = executor.run("df -h", timeout=30)
+
+Same runner, same endings as over HTTP; nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from itertools import count
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pydantic import ValidationError
+
+from executor_api.backends.base import ConnectionLostError, Sandbox
+from executor_api.backends.local.backend import LocalBackend
+from executor_api.domain.execution import Event, EventKind, Output
+from executor_api.domain.outcome import Outcome, Reason, Status, settle, settle_without_report
+from executor_api.domain.output import assemble
+from executor_api.domain.report import read_report
+from executor_api.domain.request import ExecutionRequest
+from executor_api.domain.runner_call import runner_call
+from executor_api.domain.template import Plan, Template, plan
+from executor_api.errors import FieldProblem, InvalidRequestError, UnavailableError
+from executor_runner.protocol.frames import Frame, FrameDecoder, FrameKind, encode_json
+from executor_runner.protocol.shapes import Report
+
+OnOutput = Callable[[int, bytes], None]
+"""Called with 1 or 2 (stdout, stderr) and bytes as they come, on the executor's own thread: be quick."""
+
+_EVENTS = {
+    FrameKind.STDOUT: EventKind.STDOUT,
+    FrameKind.STDERR: EventKind.STDERR,
+    FrameKind.GAP: EventKind.GAP,
+    FrameKind.ARTIFACT: EventKind.ARTIFACT,
+}
+_STREAMS = {FrameKind.STDOUT: 1, FrameKind.STDERR: 2}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a call ended and what it left. ``stdout`` and ``stderr`` are text; ``output`` has the bytes."""
+
+    outcome: Outcome
+    output: Output
+
+    @property
+    def stdout(self) -> str:
+        """Standard output; bytes that are no UTF-8 are replaced."""
+        return self.output.stdout.decode(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error; bytes that are no UTF-8 are replaced."""
+        return self.output.stderr.decode(errors="replace")
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the call ended by itself with exit code 0."""
+        return self.outcome.status is Status.SUCCEEDED
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it did not succeed."""
+        return self.outcome.reason
+
+    @property
+    def message(self) -> str:
+        """The reason as a sentence."""
+        return self.outcome.message
+
+    @property
+    def exit_code(self) -> int | None:
+        """The child's exit code; None if a signal ended it."""
+        return self.outcome.exit_code
+
+    @property
+    def signal(self) -> str | None:
+        """Name of the signal that ended the child."""
+        return self.outcome.signal
+
+    @property
+    def value(self) -> Any:
+        """What the function returned."""
+        return None if self.outcome.value_json is None else json.loads(self.outcome.value_json)
+
+
+class Executor:
+    """Runs each call in a sandbox of its own. Made by `local`; safe from any thread; a context manager."""
+
+    def __init__(self, backend: LocalBackend, templates: Mapping[str, Template]) -> None:
+        self._backend = backend
+        self._templates = dict(templates)
+        self._names = count(1)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="executor", daemon=True)
+
+    @classmethod
+    def local(cls, templates: Mapping[str, Template] | None = None) -> Self:
+        """Start the local backend. Raises `UnavailableError` if this machine can't make sandboxes."""
+        executor = cls(LocalBackend(os.environ), templates or {"default": Template(name="default", network="open")})
+        executor._thread.start()
+        executor._do(executor._backend.start())
+        problems = executor._backend.health().problems
+        if problems:
+            executor.close()
+            raise UnavailableError("; ".join(problems))
+        return executor
+
+    def run(
+        self,
+        command: str | list[str] | None = None,
+        *,
+        timeout: float | None = None,
+        on_output: OnOutput | None = None,
+        **request: Any,
+    ) -> Result:
+        """Run one call and wait for its end, which is a value whatever it is.
+
+        Args:
+            command: a string for ``sh -c``, or an argv list; or give ``code``.
+            timeout: seconds; default: the template's.
+            on_output: told of output as it comes.
+            request: the other fields of a request: code, language, function, args, kwargs, stdin, env, files,
+                artifacts, template, resources, labels.
+
+        Raises:
+            InvalidRequestError: names each wrong field.
+            UnavailableError: no sandbox can be made now.
+        """
+        fields = {**request, "command": command, "timeout_seconds": timeout}
+        planned = plan(_validated(fields), self._templates)
+        return self._do(self._run(planned, on_output))
+
+    def close(self) -> None:
+        """End every sandbox and the thread. Safe to call twice."""
+        if self._loop.is_closed():
+            return
+        if self._thread.is_alive():
+            self._do(self._backend.stop())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _do(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run on the executor's loop; a caller that is interrupted takes the call down with it."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def _run(self, planned: Plan, on_output: OnOutput | None) -> Result:
+        name = f"x-{os.getpid()}-{next(self._names)}"
+        sandbox = await self._backend.create(name, name, planned)
+        try:
+            call = encode_json(runner_call(planned, name))
+            events, report = await _collect(sandbox, call, name, on_output)
+        finally:
+            await sandbox.release()
+        output = assemble(events)
+        if report is not None:
+            return Result(settle(report), output)
+        lost = (await sandbox.last_words()).evidence
+        return Result(settle_without_report(lost, len(output.stdout), len(output.stderr)), output)
+
+
+async def _collect(
+    sandbox: Sandbox, call: bytes, name: str, on_output: OnOutput | None
+) -> tuple[list[Event], Report | None]:
+    """Read the journal to its end; no report if the sandbox was lost."""
+    events: list[Event] = []
+    try:
+        async for frame in _frames(sandbox.dispatch(call)):
+            if frame.kind is FrameKind.REPORT:
+                return events, read_report(frame.payload, name)
+            if frame.kind in _EVENTS:
+                events.append(Event(len(events) + 1, _EVENTS[frame.kind], frame.payload))
+            if on_output is not None and frame.kind in _STREAMS:
+                on_output(_STREAMS[frame.kind], frame.payload)
+    except ConnectionLostError:
+        pass  # the same as a journal that ends early
+    return events, None
+
+
+async def _frames(source: AsyncIterator[bytes]) -> AsyncIterator[Frame]:
+    decoder = FrameDecoder()
+    async for data in source:
+        for frame in decoder.feed(data):
+            yield frame
+
+
+def _validated(fields: dict[str, Any]) -> ExecutionRequest:
+    try:
+        return ExecutionRequest.model_validate(fields)
+    except ValidationError as error:
+        problems = (FieldProblem(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
+        raise InvalidRequestError(*problems) from None

@@ -1,0 +1,24 @@
+"""Rules for every test: a sentence of what it shows, and in CI no skip."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test that does not say what it shows."""
+    silent = [
+        item.nodeid for item in items if isinstance(item, pytest.Function) and not (item.function.__doc__ or "").strip()
+    ]
+    if silent:
+        names = ", ".join(sorted(set(silent)))
+        raise pytest.UsageError(f"these tests have no docstring saying what they show: {names}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where every test must run, a skip is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("EXECUTOR_TESTS_NO_SKIPS") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,1 @@
+"""The endings matrix."""

@@ -1,0 +1,110 @@
+"""The cluster that KUBECONFIG points to, as its operator would handle it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+IMAGE = os.environ.get("EXECUTOR_TEST_IMAGE", "localhost/executor:dev")
+MANAGED = "app.kubernetes.io/managed-by=executor-api"
+GPU = "nvidia.com/gpu"
+
+
+class Namespace:
+    """A namespace of its own for one test module, with Pod Security ``restricted`` enforced."""
+
+    def __init__(self) -> None:
+        config.load_kube_config()
+        self.core = client.CoreV1Api()
+        self.batch = client.BatchV1Api()
+        self.name = f"executor-test-{secrets.token_hex(4)}"
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.core.create_namespace({"metadata": {"name": self.name, "labels": labels}})
+        self._wait_for_service_account()
+
+    def delete(self) -> None:
+        """Delete it with all in it."""
+        self.core.delete_namespace(self.name)
+
+    def jobs(self) -> list[Any]:
+        """Jobs of the service."""
+        found: list[Any] = self.batch.list_namespaced_job(self.name, label_selector=MANAGED).items
+        return found
+
+    def pods(self) -> list[Any]:
+        """Pods of the service."""
+        found: list[Any] = self.core.list_namespaced_pod(self.name, label_selector=MANAGED).items
+        return found
+
+    def delete_pod(self, name: str) -> None:
+        """Delete a pod as a person would."""
+        self.core.delete_namespaced_pod(name, self.name)
+
+    def delete_job(self, name: str) -> None:
+        """Delete a Job and its pod."""
+        self.batch.delete_namespaced_job(name, self.name, propagation_policy="Background")
+
+    def evict(self, name: str) -> None:
+        """Evict a pod as a drain does."""
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": self.name}}
+        self.core.create_namespaced_pod_eviction(name, self.name, body)
+
+    @contextlib.contextmanager
+    def cordoned(self, node: str) -> Iterator[None]:
+        """No new pods on the node meanwhile."""
+        self.core.patch_node(node, {"spec": {"unschedulable": True}})
+        try:
+            yield
+        finally:
+            self.core.patch_node(node, {"spec": {"unschedulable": None}})
+
+    @contextlib.contextmanager
+    def quota(self, **hard: str) -> Iterator[None]:
+        """A resource quota meanwhile."""
+        body = {"metadata": {"name": "test"}, "spec": {"hard": hard}}
+        self.core.create_namespaced_resource_quota(self.name, body)
+        self._wait(lambda: self.core.read_namespaced_resource_quota("test", self.name).status.hard)
+        try:
+            yield
+        finally:
+            self.core.delete_namespaced_resource_quota("test", self.name)
+
+    def wait_empty(self, seconds: float = 60) -> None:
+        """Wait until no Job and no pod of the service is left."""
+        self._wait(lambda: not self.jobs() and not self.pods(), seconds)
+
+    def _wait_for_service_account(self) -> None:
+        def there() -> bool:
+            with contextlib.suppress(ApiException):
+                self.core.read_namespaced_service_account("default", self.name)
+                return True
+            return False
+
+        self._wait(there)
+
+    def _wait(self, condition: Any, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {seconds} s: jobs {len(self.jobs())}, pods {len(self.pods())}")
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def namespace() -> Iterator[Namespace]:
+    """Make a namespace, or skip loudly without a cluster."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG is not set: this test needs a cluster")
+    found = Namespace()
+    try:
+        yield found
+    finally:
+        found.delete()
