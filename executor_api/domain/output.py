@@ -74,11 +74,12 @@ def missing_from(have: Output, copy: LogCopy) -> Iterator[tuple[EventKind, bytes
 
 def _known(have: Output, copy: LogCopy) -> dict[EventKind, bytes]:
     """The streams whose log begins with what we have."""
-    known = {}
-    for frame_kind, kind, text in (
+    streams = (
         (FrameKind.STDOUT, EventKind.STDOUT, have.stdout),
         (FrameKind.STDERR, EventKind.STDERR, have.stderr),
-    ):
-        if b"".join(data for found, data in copy.frames if found is frame_kind).startswith(text):
-            known[kind] = text
-    return known
+    )
+    return {
+        kind: text
+        for frame_kind, kind, text in streams
+        if b"".join(data for found, data in copy.frames if found is frame_kind).startswith(text)
+    }

@@ -39,14 +39,15 @@ def decode_record(record: bytes, request: bytes) -> Execution:
 def create(connection: sqlite3.Connection, execution: Execution) -> Created:
     """Insert a new execution, or find the one its idempotency key has made. Raises `IdempotencyConflictError`."""
     if execution.idempotency is not None:
-        earlier = _find_by_key(connection, execution)
+        earlier = find_earlier(connection, execution)
         if earlier is not None:
             return Created(earlier, existed=True)
     _insert(connection, execution)
     return Created(execution, existed=False)
 
 
-def _find_by_key(connection: sqlite3.Connection, execution: Execution) -> Execution | None:
+def find_earlier(connection: sqlite3.Connection, execution: Execution) -> Execution | None:
+    """Find the one its idempotency key has made. Raises `IdempotencyConflictError`."""
     idempotency = execution.idempotency
     if idempotency is None:
         return None

@@ -68,6 +68,10 @@ class SqliteStore:
         """Record a new execution, or return the one its idempotency key has made before."""
         return await self._write(lambda connection: records.create(connection, execution))
 
+    async def find_earlier(self, execution: Execution) -> Execution | None:
+        """Return what its idempotency key has made, if anything. Raises `IdempotencyConflictError`."""
+        return await self._read(lambda connection: records.find_earlier(connection, execution))
+
     async def save(self, execution: Execution, events: Sequence[Event] = ()) -> None:
         """Replace the record and append its events, in one transaction. Raises `NotFoundError`."""
         await self._write(lambda connection: records.save(connection, execution, events))

@@ -56,6 +56,13 @@ class Store(Protocol):
         """
         ...
 
+    async def find_earlier(self, execution: Execution) -> Execution | None:
+        """What `create` would find for its idempotency key, without creating: for when nothing new can be taken.
+
+        Raises `IdempotencyConflictError` for the same key with another digest.
+        """
+        ...
+
     async def save(self, execution: Execution, events: Sequence[Event] = ()) -> None:
         """Replace the record and append its events, in one transaction."""
         ...

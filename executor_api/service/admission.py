@@ -1,0 +1,107 @@
+"""Who may run: a bounded number of slots and a bounded queue, first come first served. No I/O."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from executor_api.errors import SaturatedError
+from executor_api.service.metrics import ExecutorMetrics
+
+_WEIGHT = 0.1
+"""How much the newest service time counts in the running mean."""
+_UNMEASURED = 1.0
+"""Seconds a call is taken to need before one was measured."""
+
+
+class Ticket:
+    """One execution's place: in the queue until ``granted``, then in a slot."""
+
+    def __init__(self) -> None:
+        self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.granted_at = 0.0
+
+    def grant(self, now: float) -> bool:
+        """Hand over a slot. False if the owner has stopped waiting: the slot belongs to the next one."""
+        if self.granted.done():
+            return False
+        self.granted_at = now
+        self.granted.set_result(None)
+        return True
+
+    @property
+    def holds_slot(self) -> bool:
+        """Whether a slot was handed over."""
+        return self.granted.done() and not self.granted.cancelled()
+
+
+class Admission:
+    """Slots and the queue before them."""
+
+    def __init__(self, slots: int, most_waiting: int, monotonic: Callable[[], float], metrics: ExecutorMetrics) -> None:
+        self._slots = slots
+        self._most_waiting = most_waiting
+        self._monotonic = monotonic
+        self._metrics = metrics
+        self._running = 0
+        self._waiting: dict[Ticket, None] = {}
+        self._turned_away = 0
+        self._service_seconds: float | None = None
+
+    def enter(self) -> Ticket:
+        """Take a slot, or a place in the queue. Raises `SaturatedError` if there is neither."""
+        if self._running >= self._slots and len(self._waiting) >= self._most_waiting:
+            self._turned_away += 1
+            raise SaturatedError(
+                f"{self._running} executions run and {len(self._waiting)} wait, as many as this service allows",
+                self._retry_after(),
+            )
+        return self.enter_accepted()
+
+    def enter_accepted(self) -> Ticket:
+        """Take a slot or a place for an execution accepted in an earlier life of the service: there is always one."""
+        ticket = Ticket()
+        self._waiting[ticket] = None
+        self._fill()
+        return ticket
+
+    def enter_running(self) -> Ticket:
+        """Take a slot for a call that runs already, even beyond the limit."""
+        ticket = Ticket()
+        self._hand_slot(ticket)
+        self._tell()
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give back what the ticket stands for. Each ticket leaves once."""
+        if ticket in self._waiting:
+            del self._waiting[ticket]
+        elif ticket.holds_slot:
+            self._running -= 1
+            self._measure(self._monotonic() - ticket.granted_at)
+        self._fill()
+
+    def _retry_after(self) -> float:
+        """Seconds until places are free for all who were turned away, this one being the last of them."""
+        seconds = _UNMEASURED if self._service_seconds is None else self._service_seconds
+        return self._turned_away * seconds / self._slots
+
+    def _measure(self, seconds: float) -> None:
+        mean = seconds if self._service_seconds is None else self._service_seconds
+        self._service_seconds = (1 - _WEIGHT) * mean + _WEIGHT * seconds
+        self._turned_away = max(0, self._turned_away - 1)
+
+    def _fill(self) -> None:
+        while self._waiting and self._running < self._slots:
+            ticket = next(iter(self._waiting))
+            del self._waiting[ticket]
+            self._hand_slot(ticket)
+        self._tell()
+
+    def _hand_slot(self, ticket: Ticket) -> None:
+        if ticket.grant(self._monotonic()):
+            self._running += 1
+
+    def _tell(self) -> None:
+        self._metrics.queue_depth(len(self._waiting))
+        self._metrics.running(self._running)

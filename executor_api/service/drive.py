@@ -1,0 +1,168 @@
+"""One execution on its way through one sandbox: launched, collected, settled, released."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from executor_api.backends.base import Sandbox, SandboxFailedError, SandboxTimings
+from executor_api.domain.outcome import Evidence, Reason
+from executor_api.domain.runner_call import runner_call
+from executor_api.errors import ExecutorError, UnavailableError
+from executor_api.service.cancelling import ask_to_cancel
+from executor_api.service.collect import Journal
+from executor_api.service.ending import Ending, from_journal, from_last_words, without_report
+from executor_api.service.launch import Launch
+from executor_api.service.patience import OutOfPatienceError
+from executor_api.service.workplace import COLLECT_SLACK, Assignment, Workplace
+from executor_runner.protocol.frames import encode_json
+from executor_runner.protocol.shapes import Report
+
+_ANSWER_TO_CANCEL = 1.0
+"""Seconds a client that cancels is held for the runner's having heard it."""
+_MOST_GRACE = 60.0
+"""The longest grace a template can have, for a call whose template is not known any more."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Drive:
+    """Owns an execution from its acceptance to the release of its sandbox."""
+
+    def __init__(self, assignment: Assignment, workplace: Workplace, on_settled: Callable[[Drive], None]) -> None:
+        self.live = assignment.live
+        self.timeline = assignment.timeline
+        self._assignment = assignment
+        self._workplace = workplace
+        self._on_settled = on_settled
+        self._launch = Launch(assignment, workplace)
+        self._journal: Journal | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Drive to the end. Whatever fails in us, the execution gets an outcome; cancelling leaves it for a restart."""
+        try:
+            await self._settle(await self._ending())
+        except Exception as error:  # noqa: BLE001 - the one supervisor of this task
+            await self._settle_our_failure(error)
+        finally:
+            self._leave()
+        await asyncio.sleep(0)  # who waited for the outcome goes first
+        await self._release()
+
+    async def cancel(self) -> None:
+        """Record that the client wants it to end, and see to it; the drive settles what comes of it."""
+        if self.live.record.cancel_requested or self.live.record.status.finished:
+            return
+        self.live.change(cancel_requested=True)
+        await self.live.flush()
+        if not self.live.record.dispatched:
+            self._assignment.patience.shorten(0)
+        elif self._launch.sandbox is not None and not self.live.record.status.finished:
+            await asyncio.wait({self._ask(self._launch.sandbox)}, timeout=_ANSWER_TO_CANCEL)
+
+    async def _ending(self) -> Ending:
+        try:
+            if self.live.record.dispatched:
+                sandbox = await self._launch.found()
+            else:
+                sandbox = await self._launch.dispatchable()
+        except SandboxFailedError as failure:
+            return without_report(self.live, failure.evidence)
+        report = await self._collected(sandbox)
+        if report is None:
+            return await from_last_words(self.live, sandbox)
+        return await from_journal(sandbox, report)
+
+    async def _collected(self, sandbox: Sandbox) -> Report | None:
+        """The report out of the journal, or None if there is only what the sandbox left behind."""
+        if self._assignment.recovered and not await sandbox.alive():
+            return None
+        journal = Journal(self.live, sandbox, self._call(), self.timeline, self._workplace.clock)
+        self._journal = journal
+        if self.live.record.cancel_requested:
+            self._ask(sandbox)
+        try:
+            async with self._assignment.patience.within(self.live.record.timeout_seconds + self._seconds_to_report()):
+                return await journal.report(self._workplace.metrics)
+        except OutOfPatienceError:
+            return None
+
+    def _call(self) -> bytes | None:
+        """The call to send; None if it must not be sent (again): then a runner without it has nothing to tell."""
+        record, plan = self.live.record, self._assignment.plan
+        if plan is None or record.cancel_requested:
+            return None
+        return encode_json(runner_call(plan, record.id, record.traceparent))
+
+    def _seconds_to_report(self) -> float:
+        plan = self._assignment.plan
+        return (plan.template.grace_seconds if plan is not None else _MOST_GRACE) + COLLECT_SLACK
+
+    def _ask(self, sandbox: Sandbox) -> asyncio.Task[None]:
+        if self._asking is None:
+            asking = ask_to_cancel(sandbox, self._assignment.patience, self._seconds_to_report())
+            self._asking = asyncio.create_task(asking)
+            self._asking.add_done_callback(self._check_asking)
+        return self._asking
+
+    def _check_asking(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("cancelling failed", execution=self.live.record.id, exc_info=error)
+
+    async def _settle(self, ending: Ending) -> None:
+        sandbox, now, timeline = self._launch.sandbox, self._workplace.clock.now(), self.timeline
+        timeline.mark("settled")
+        recovered, created_at = self._assignment.recovered, self.live.record.created_at
+        total = (now - created_at) * 1000 if recovered else timeline.between("arrived", "settled")
+        phases = sandbox.timings if sandbox is not None else SandboxTimings()
+        await self.live.finish(
+            status=ending.outcome.status,
+            outcome=ending.outcome,
+            finished_at=now,
+            result_source=ending.source,
+            sandbox=sandbox.details if sandbox is not None else self.live.record.sandbox,
+            timings=timeline.timings(phases, ending.report, total),
+        )
+        timeline.mark("finished")
+        self._workplace.metrics.finished(self.live.record)
+        self._workplace.metrics.result_source(ending.source)
+
+    async def _settle_our_failure(self, error: Exception) -> None:
+        _log.error("an execution failed inside the service", execution=self.live.record.id, exc_info=error)
+        if self.live.record.status.finished:
+            return
+        why = f": {error}" if isinstance(error, ExecutorError) else ""
+        lost = Evidence(Reason.SANDBOX_LOST, f"internal error of the service: {type(error).__name__}{why}")
+        ending = without_report(self.live, lost)
+        try:
+            await self._settle(ending)
+        finally:
+            if not self.live.record.status.finished:
+                self.live.abandon(
+                    status=ending.outcome.status, outcome=ending.outcome, finished_at=self._workplace.clock.now()
+                )
+
+    def _leave(self) -> None:
+        self._workplace.admission.leave(self._assignment.ticket)
+        if self._asking is not None:
+            self._asking.cancel()
+        if self.live.record.status.finished:
+            self._on_settled(self)
+
+    async def _release(self) -> None:
+        """Give the sandbox back, unless the store lacks the outcome: then a restart finds the truth in it."""
+        if self._journal is not None:
+            await self._journal.close()
+        if not self.live.is_stored:
+            return
+        sandbox = self._launch.sandbox
+        try:
+            if sandbox is None and self._launch.may_exist:
+                sandbox = await self._workplace.backend.find(self._assignment.sandbox_name)
+        except UnavailableError:
+            return  # nobody wants it any more: it is garbage, and collected as such
+        if sandbox is not None:
+            await sandbox.release()

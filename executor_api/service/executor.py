@@ -1,0 +1,212 @@
+"""The executor: accepts executions, drives each to its outcome, answers for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import structlog
+
+from executor_api.backends.base import Backend, Health
+from executor_api.domain.execution import Event, Execution, Output
+from executor_api.domain.template import Plan, Template, plan
+from executor_api.errors import NotFoundError, UnavailableError
+from executor_api.service.admission import Admission
+from executor_api.service.clock import Clock
+from executor_api.service.drive import Drive
+from executor_api.service.housekeeping import Housekeeping
+from executor_api.service.intake import Intake, Submission
+from executor_api.service.ledger import Ledger
+from executor_api.service.live import Live
+from executor_api.service.metrics import ExecutorMetrics, NoMetrics
+from executor_api.service.recovery import take_up
+from executor_api.service.store import ListFilter, Page, Store
+from executor_api.service.timeline import Overhead, Timeline
+from executor_api.service.workplace import Assignment, Workplace
+
+__all__ = ["Executor", "Limits", "Submission"]
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one service takes on and keeps."""
+
+    max_concurrency: int
+    max_queue: int
+    keep_seconds: float
+    keep_bytes: int
+    housekeeping_seconds: float = 60.0
+
+
+class Phase(Enum):
+    """The executor's own life."""
+
+    NEW = "the service is starting"
+    OPEN = ""
+    CLOSED = "the service is stopping"
+
+
+class Executor:
+    """Made by the composition root; `start` before use, `stop` after it."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        store: Store,
+        templates: Mapping[str, Template],
+        limits: Limits,
+        *,
+        clock: Clock | None = None,
+        metrics: ExecutorMetrics | None = None,
+    ) -> None:
+        clock, metrics = clock or Clock(), metrics or NoMetrics()
+        admission = Admission(limits.max_concurrency, limits.max_queue, clock.monotonic, metrics)
+        self._workplace = Workplace(backend, admission, clock, metrics)
+        self._store = store
+        self._templates = dict(templates)
+        self._limits = limits
+        self._ledger = Ledger(store)
+        self._intake = Intake(store, admission, clock, backend.name)
+        self._phase = Phase.NEW
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._housekeeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open store and backend, take up what an earlier life left, begin housekeeping."""
+        work = self._workplace
+        await self._store.open()
+        await work.backend.start()
+        for record in await self._store.unfinished():
+            self._begin(await take_up(record, self._store, self._templates, work.admission, work.clock))
+        keeper = Housekeeping(work.backend, self._store, work.clock, work.metrics)
+        limits = self._limits
+        self._housekeeping = asyncio.create_task(
+            keeper.run(self._is_wanted, limits.keep_seconds, limits.keep_bytes, limits.housekeeping_seconds)
+        )
+        self._phase = Phase.OPEN
+
+    async def stop(self, grace: float) -> None:
+        """Take no new work, give what runs ``grace`` seconds, then close. The next start takes up what is left."""
+        self._phase = Phase.CLOSED
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        lives = [drive.live for drive in self._ledger.drives.values()]
+        await _cancelled(*self._tasks, *filter(None, [self._housekeeping]))
+        try:
+            for live in lives:
+                await live.flush()
+        finally:
+            await self._workplace.backend.stop()
+            await self._store.close()
+
+    async def submit(self, submission: Submission) -> Execution:
+        """Accept, record and schedule; with a key that was used before, return the execution of then.
+
+        Raises `InvalidRequestError`, `SaturatedError`, `UnavailableError` and `IdempotencyConflictError`.
+        """
+        timeline = Timeline(self._workplace.clock.monotonic)
+        planned = plan(submission.request, self._templates)
+        draft = self._intake.draft(submission, planned)
+        # A task of its own: a client that leaves now must not leave a record behind that nobody drives.
+        return await asyncio.shield(self._spawn(self._accept(draft, planned, timeline)))
+
+    async def wait(self, execution_id: str, timeout: float) -> Execution:  # noqa: ASYNC109 - late is no error here
+        """The record once finished, or as it is after ``timeout`` seconds. Raises `NotFoundError`."""
+        return await self._ledger.wait(execution_id, timeout)
+
+    async def get(self, tenant: str, execution_id: str) -> Execution:
+        """The tenant's record. Raises `NotFoundError`."""
+        return await self._ledger.owned(tenant, execution_id)
+
+    async def output(self, execution_id: str) -> Output:
+        """What it printed and made so far."""
+        return await self._ledger.output(execution_id)
+
+    def events(self, tenant: str, execution_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """Events numbered above ``after``, then those to come, until FINISHED. The first raises `NotFoundError`."""
+        return self._ledger.follow(tenant, execution_id, after)
+
+    async def cancel(self, tenant: str, execution_id: str) -> Execution:
+        """Ask for its end; finished executions stay as they are. Raises `NotFoundError`."""
+        await self._ledger.owned(tenant, execution_id)
+        drive = self._ledger.drives.get(execution_id)
+        if drive is not None:
+            await drive.cancel()
+        return await self._ledger.record(execution_id)
+
+    async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None) -> Page:
+        """A tenant's executions, newest first. Raises `InvalidRequestError` for a cursor that isn't ours."""
+        return await self._ledger.page(tenant, where, limit, cursor)
+
+    def overhead(self, execution_id: str) -> Overhead | None:
+        """What the service itself took, for an execution that finished a moment ago."""
+        return self._ledger.overhead(execution_id)
+
+    def health(self) -> Health:
+        """The backend's, and our own."""
+        health = self._workplace.backend.health()
+        if self._phase is Phase.OPEN:
+            return health
+        return Health(ready=False, problems=(self._phase.value, *health.problems), notes=health.notes)
+
+    @property
+    def templates(self) -> Mapping[str, Template]:
+        """The templates in force."""
+        return MappingProxyType(self._templates)
+
+    def replace_templates(self, templates: Mapping[str, Template]) -> None:
+        """Put others in force, for submissions from now on."""
+        self._templates = dict(templates)
+
+    async def _accept(self, draft: Execution, planned: Plan, timeline: Timeline) -> Execution:
+        accepted = await self._intake.accept(draft, self._check_open)
+        if accepted.ticket is None:
+            return await self._ledger.record(accepted.record.id)
+        timeline.mark("accepted")
+        self._workplace.metrics.accepted()
+        self._begin(Assignment(Live(accepted.record, self._store), planned, accepted.ticket, timeline))
+        return accepted.record
+
+    def _check_open(self) -> None:
+        health = self.health()
+        if not health.ready:
+            raise UnavailableError("; ".join(health.problems) or "the backend is not ready")
+
+    def _begin(self, assignment: Assignment) -> None:
+        drive = Drive(assignment, self._workplace, self._ledger.settled)
+        self._ledger.drives[assignment.live.record.id] = drive
+        self._spawn(drive.run()).add_done_callback(_check)
+
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _is_wanted(self, execution_id: str) -> bool:
+        """Whether its sandbox has a purpose: it runs, or its template leaves finished ones to look at."""
+        try:
+            record = await self._ledger.record(execution_id)
+        except NotFoundError:
+            return False
+        template = self._templates.get(record.request.template)
+        return not record.status.finished or (template is not None and not template.delete_finished)
+
+
+def _check(task: asyncio.Task[None]) -> None:
+    """A drive supervises itself; what still comes out of one is a fault to be seen."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a drive failed", exc_info=error)
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,96 @@
+"""The door: a submission is checked, given a place, and recorded before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from executor_api.domain.execution import Execution, IdempotencyKey, SandboxDetails
+from executor_api.domain.outcome import Status
+from executor_api.domain.request import ExecutionRequest
+from executor_api.domain.template import Plan
+from executor_api.errors import FieldProblem, InvalidRequestError, UnavailableError
+from executor_api.service.admission import Admission, Ticket
+from executor_api.service.clock import Clock
+from executor_api.service.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What a client hands in. ``request`` is valid by itself, not yet fitted into its template."""
+
+    request: ExecutionRequest
+    tenant: str = "default"
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The record that stands for a submission, and the ticket if this submission made it."""
+
+    record: Execution
+    ticket: Ticket | None
+
+
+class Intake:
+    """Accepts each submission once."""
+
+    def __init__(self, store: Store, admission: Admission, clock: Clock, backend_name: str) -> None:
+        self._store = store
+        self._admission = admission
+        self._clock = clock
+        self._backend_name = backend_name
+
+    def draft(self, submission: Submission, plan: Plan) -> Execution:
+        """The record to be. Raises `InvalidRequestError` if the request can't be written down as JSON."""
+        now = self._clock.now()
+        execution_id = self._clock.new_id(now)
+        digest = _digest(submission.request)
+        key = submission.idempotency_key
+        return Execution(
+            id=execution_id,
+            tenant=submission.tenant,
+            request=submission.request,
+            status=Status.QUEUED,
+            created_at=now,
+            timeout_seconds=plan.timeout_seconds,
+            template_digest=plan.template.digest(),
+            idempotency=IdempotencyKey(key, digest) if key is not None else None,
+            traceparent=submission.traceparent,
+            # The name is known before the sandbox exists, so that a crash between the two loses neither.
+            sandbox=SandboxDetails(name=f"x-{execution_id.lower()}", backend=self._backend_name),
+        )
+
+    async def accept(self, draft: Execution, check_open: Callable[[], None]) -> Accepted:
+        """Reserve a place and record it, or find what the same key had made before.
+
+        Raises `SaturatedError`, whatever ``check_open`` raises, and `IdempotencyConflictError`.
+        """
+        try:
+            check_open()
+            ticket = self._admission.enter()
+        except UnavailableError:
+            earlier = await self._store.find_earlier(draft)
+            if earlier is None:
+                raise
+            return Accepted(earlier, None)
+        return await self._record(draft, ticket)
+
+    async def _record(self, draft: Execution, ticket: Ticket) -> Accepted:
+        existed = True
+        try:
+            created = await self._store.create(draft)
+            existed = created.existed
+        finally:
+            if existed:
+                self._admission.leave(ticket)
+        return Accepted(created.execution, None if existed else ticket)
+
+
+def _digest(request: ExecutionRequest) -> str:
+    try:
+        return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+    except ValueError as error:
+        raise InvalidRequestError(FieldProblem("", f"is not JSON: {error}")) from None

@@ -1,0 +1,122 @@
+"""From acceptance to the moment before dispatch: a slot, a sandbox, and the record that the call may now run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from executor_api.backends.base import Sandbox, SandboxFailedError
+from executor_api.domain.outcome import Evidence, Reason, Status
+from executor_api.domain.template import Plan
+from executor_api.errors import UnavailableError
+from executor_api.service.clock import backoff
+from executor_api.service.patience import OutOfPatienceError
+from executor_api.service.workplace import Assignment, Workplace
+
+START_SLACK = 5.0
+"""Seconds that a backend has beyond ``start_seconds`` to say itself why a sandbox does not start."""
+SEARCH_SECONDS = 300.0
+"""How long after a restart we try to ask for the sandbox of a call that ran, beyond the call's own timeout."""
+SEARCH_PAUSE = 5.0
+
+_CANCELLED = Evidence(Reason.CANCELLED, "cancelled before it ran")
+_GONE = Evidence(Reason.SANDBOX_LOST, "the service stopped while the call ran, and its sandbox is gone")
+_UNKNOWN = Evidence(Reason.SANDBOX_LOST, "the service stopped while the call ran, and its sandbox can't be asked for")
+
+
+class Launch:
+    """Gets the sandbox of one execution. Every method raises `SandboxFailedError` if the call can't run (any more)."""
+
+    def __init__(self, assignment: Assignment, workplace: Workplace) -> None:
+        self.sandbox: Sandbox | None = None
+        self.may_exist = assignment.recovered
+        """Whether there may be a sandbox even where ``sandbox`` is None: making it was at least tried."""
+        self._assignment = assignment
+        self._live = assignment.live
+        self._workplace = workplace
+        self._obstacle = ""
+
+    async def dispatchable(self) -> Sandbox:
+        """Wait for a slot, make the sandbox, and commit that the call may run."""
+        async with self._unless_cancelled(None):
+            await self._assignment.ticket.granted
+        self._assignment.timeline.mark("admitted")
+        sandbox = await self._started()
+        await self._commit(sandbox)
+        return sandbox
+
+    async def found(self) -> Sandbox:
+        """The sandbox of a call that ran when the service stopped."""
+        delays = backoff(most=SEARCH_PAUSE)
+        try:
+            async with asyncio.timeout(self._live.record.timeout_seconds + SEARCH_SECONDS):
+                while self.sandbox is None:
+                    await self._search(next(delays))
+        except TimeoutError:
+            raise SandboxFailedError(_UNKNOWN) from None
+        return self.sandbox
+
+    async def _search(self, pause: float) -> None:
+        try:
+            self.sandbox = await self._workplace.backend.find(self._assignment.sandbox_name)
+        except UnavailableError:
+            await asyncio.sleep(pause)
+            return
+        if self.sandbox is None:
+            raise SandboxFailedError(_GONE)
+
+    async def _started(self) -> Sandbox:
+        plan = self._plan()
+        self._live.change(status=Status.STARTING)
+        self._live.emit_status(self._workplace.clock.now())
+        self.may_exist = True
+        async with self._unless_cancelled(plan.template.start_seconds + START_SLACK):
+            self.sandbox = await self._made(plan)
+            await self.sandbox.ready()
+        self._assignment.timeline.mark("ready")
+        return self.sandbox
+
+    def _plan(self) -> Plan:
+        if self._assignment.plan is None:
+            name = self._live.record.request.template
+            raise SandboxFailedError(
+                Evidence(Reason.REJECTED_TEMPLATE, f"since a restart, template {name!r} does not accept it any more")
+            )
+        return self._assignment.plan
+
+    async def _made(self, plan: Plan) -> Sandbox:
+        for delay in backoff():
+            try:
+                return await self._workplace.backend.create(self._assignment.sandbox_name, self._live.record.id, plan)
+            except UnavailableError as error:
+                self._obstacle = f": {error}"
+            await asyncio.sleep(delay)
+        raise AssertionError("backoff never ends")
+
+    async def _commit(self, sandbox: Sandbox) -> None:
+        timeline, metrics = self._assignment.timeline, self._workplace.metrics
+        timings = timeline.timings(sandbox.timings)
+        self._live.change(dispatched=True, sandbox=sandbox.details, start=sandbox.start, timings=timings)
+        await self._live.flush()
+        self._refuse_if_cancelled()
+        metrics.started(sandbox.start, (timings.queue or 0.0) / 1000)
+        timeline.mark("dispatched")
+
+    @asynccontextmanager
+    async def _unless_cancelled(self, seconds: float | None) -> AsyncIterator[None]:
+        self._refuse_if_cancelled()
+        try:
+            async with self._assignment.patience.within(seconds):
+                yield
+        except OutOfPatienceError:
+            self._refuse_if_cancelled()
+            raise SandboxFailedError(await self._why_late()) from None
+
+    def _refuse_if_cancelled(self) -> None:
+        if self._live.record.cancel_requested:
+            raise SandboxFailedError(_CANCELLED)
+
+    async def _why_late(self) -> Evidence:
+        found = await self.sandbox.evidence() if self.sandbox is not None else None
+        return found or Evidence(Reason.START_TIMEOUT, f"the sandbox did not start in time{self._obstacle}")

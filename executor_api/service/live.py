@@ -1,0 +1,210 @@
+"""An unfinished execution in memory: its record, the events not stored yet, and those who follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import structlog
+
+from executor_api.domain.execution import Event, EventKind, Execution, Output
+from executor_api.domain.output import assemble, decode_gap
+from executor_api.service.store import Store
+
+FLUSH_SECONDS = 0.1
+"""Output of a running call is stored at most this late, so that a crash keeps it."""
+FLUSH_BYTES = 64 * 1024
+"""With so many bytes not stored, the journal is not read on before they are."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Running totals over an execution's events."""
+
+    stdout: int = 0
+    stderr: int = 0
+    stdout_dropped: int = 0
+    stderr_dropped: int = 0
+    journal_offset: int = 0
+
+    def add(self, event: Event) -> None:
+        """Count one more event."""
+        if event.kind is EventKind.STDOUT:
+            self.stdout += len(event.data)
+        elif event.kind is EventKind.STDERR:
+            self.stderr += len(event.data)
+        elif event.kind is EventKind.GAP:
+            self._add_gap(*decode_gap(event.data))
+        self.journal_offset = event.journal_offset or self.journal_offset
+
+    def _add_gap(self, stream: EventKind, dropped: int) -> None:
+        if stream is EventKind.STDOUT:
+            self.stdout_dropped += dropped
+        else:
+            self.stderr_dropped += dropped
+
+
+class Live:
+    """The one place where an unfinished execution changes. ``stored`` are the events it has from before a restart."""
+
+    def __init__(self, record: Execution, store: Store, stored: Iterable[Event] = ()) -> None:
+        self.record = record
+        self.tally = Tally()
+        self.finished = asyncio.Event()
+        self._store = store
+        self._saved = record
+        self._last = 0
+        self._output_gone = False  # some output is in the store only
+        for event in stored:
+            self._last = event.number
+            self._output_gone |= event.kind is not EventKind.STATUS
+            self.tally.add(event)
+        self._stored = self._last
+        self._tail: list[Event] = []  # events from some number on without a gap; all that are not stored are here
+        self._unstored_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._saving = asyncio.Lock()
+        self._news = asyncio.Event()
+        if not self._last:
+            self._append(EventKind.STATUS, _status_data(record, record.created_at), None)
+
+    def change(self, **fields: Any) -> None:
+        """Change the record in memory; it is stored with the next flush."""
+        self.record = replace(self.record, **fields)
+
+    def emit(self, kind: EventKind, data: bytes, journal_offset: int | None = None) -> None:
+        """Add an event; followers see it at once, the store within `FLUSH_SECONDS`."""
+        self._append(kind, data, journal_offset)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_late)
+
+    def emit_status(self, at: float, journal_offset: int | None = None) -> None:
+        """Add an event that tells the record's status as it is now."""
+        self.emit(EventKind.STATUS, _status_data(self.record, at), journal_offset)
+
+    @property
+    def must_flush(self) -> bool:
+        """Whether too much is not stored yet to go on reading."""
+        return self._unstored_bytes >= FLUSH_BYTES
+
+    async def flush(self) -> None:
+        """Store what is not stored yet, in one transaction."""
+        async with self._saving:
+            record, batch = self.record, self._unstored()
+            if record is not self._saved:
+                await self._store.save(record, batch)
+            elif batch:
+                await self._store.append(record.id, batch)
+            self._mark_stored(record, batch)
+            self._output_gone |= any(event.kind is not EventKind.STATUS for event in batch)
+            self._tail = self._unstored()
+
+    async def finish(self, **fields: Any) -> None:
+        """Store the outcome, all remaining events and FINISHED in one transaction, then tell everybody."""
+        async with self._saving:
+            record = replace(self.record, **fields)
+            batch = [*self._unstored(), Event(self._last + 1, EventKind.FINISHED, b"")]
+            await self._store.save(record, batch)
+            self._mark_stored(record, batch)
+            self._end(record, batch)
+
+    def abandon(self, **fields: Any) -> None:
+        """Finish in memory only: the store refuses, and nobody shall wait for ever. A restart settles the record."""
+        self._stop_timer()
+        self._end(replace(self.record, **fields), [*self._tail, Event(self._last + 1, EventKind.FINISHED, b"")])
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the store has the record as it is."""
+        return self._saved is self.record
+
+    def whole_output(self) -> Output | None:
+        """The output so far if all of it is in memory."""
+        return None if self._output_gone else assemble(self._tail)
+
+    async def events(self) -> list[Event]:
+        """All events so far."""
+        tail = list(self._tail)
+        first = tail[0].number if tail else self._stored + 1
+        stored = await self._store.events(self.record.id) if first > 1 else []
+        return [*(event for event in stored if event.number < first), *tail]
+
+    async def output(self) -> Output:
+        """The output so far."""
+        return assemble(await self.events())
+
+    async def follow(self, after: int) -> AsyncIterator[Event]:
+        """Yield events numbered above ``after``, those to come included, until FINISHED."""
+        while True:
+            batch = await self._above(after)
+            for event in batch:
+                yield event
+                after = event.number
+            if not batch and self.finished.is_set():
+                return
+            if not batch:
+                await self._news.wait()
+
+    async def _above(self, after: int) -> list[Event]:
+        first = self._tail[0].number if self._tail else self._stored + 1
+        if after + 1 < first:
+            return await self._store.events(self.record.id, after)
+        return [event for event in self._tail if event.number > after]
+
+    def _append(self, kind: EventKind, data: bytes, journal_offset: int | None) -> None:
+        self._last += 1
+        event = Event(self._last, kind, data, journal_offset)
+        self._tail.append(event)
+        self._unstored_bytes += len(data)
+        self.tally.add(event)
+        self._tell()
+
+    def _unstored(self) -> list[Event]:
+        return [event for event in self._tail if event.number > self._stored]
+
+    def _mark_stored(self, record: Execution, batch: list[Event]) -> None:
+        self._saved = record
+        if batch:
+            self._stored = batch[-1].number
+            self._unstored_bytes -= sum(len(event.data) for event in batch)
+        if self._stored >= self._last:
+            self._stop_timer()
+
+    def _end(self, record: Execution, tail: list[Event]) -> None:
+        self.record = record
+        self._tail = tail
+        self._last = tail[-1].number
+        self.finished.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news.clear()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _flush_late(self) -> None:
+        self._timer = None
+        self._flushing = asyncio.get_running_loop().create_task(self.flush())
+        self._flushing.add_done_callback(self._check_flush)
+
+    def _check_flush(self, task: asyncio.Task[None]) -> None:
+        """A flush that failed loses nothing: events stay in memory, and the final record carries them again."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("events could not be stored", execution=self.record.id, error=repr(error))
+
+
+def _status_data(record: Execution, at: float) -> bytes:
+    known: dict[str, object] = {"status": record.status, "at": at}
+    if record.start is not None:
+        known |= {"sandbox": record.sandbox, "start": record.start}
+    return msgspec.json.encode(known)

@@ -1,0 +1,38 @@
+"""After a restart: every accepted execution is taken up where its record says it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from executor_api.domain.execution import Execution
+from executor_api.domain.template import Plan, Template, plan
+from executor_api.errors import InvalidRequestError
+from executor_api.service.admission import Admission
+from executor_api.service.clock import Clock
+from executor_api.service.live import Live
+from executor_api.service.store import Store
+from executor_api.service.timeline import Timeline
+from executor_api.service.workplace import Assignment
+
+
+async def take_up(
+    record: Execution, store: Store, templates: Mapping[str, Template], admission: Admission, clock: Clock
+) -> Assignment:
+    """An assignment that goes on with an unfinished execution, from its last stored event."""
+    timeline = Timeline(clock.monotonic)
+    timeline.mark("accepted")
+    return Assignment(
+        live=Live(record, store, await store.events(record.id)),
+        plan=_plan_again(record, templates),
+        # What was dispatched runs already, whether we have room or not.
+        ticket=admission.enter_running() if record.dispatched else admission.enter_accepted(),
+        timeline=timeline,
+        recovered=True,
+    )
+
+
+def _plan_again(record: Execution, templates: Mapping[str, Template]) -> Plan | None:
+    try:
+        return plan(record.request, dict(templates))
+    except InvalidRequestError:
+        return None

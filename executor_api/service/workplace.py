@@ -1,0 +1,45 @@
+"""What drives share, and what each of them works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from executor_api.backends.base import Backend
+from executor_api.domain.template import Plan
+from executor_api.service.admission import Admission, Ticket
+from executor_api.service.clock import Clock
+from executor_api.service.live import Live
+from executor_api.service.metrics import ExecutorMetrics
+from executor_api.service.patience import Patience
+from executor_api.service.timeline import Timeline
+
+COLLECT_SLACK = 15.0
+"""Seconds beyond timeout and grace for artifacts, census and lost connections: the ring around the runner's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all drives share."""
+
+    backend: Backend
+    admission: Admission
+    clock: Clock
+    metrics: ExecutorMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One execution to drive. ``plan`` is None where, after a restart, its template no longer accepts it."""
+
+    live: Live
+    plan: Plan | None
+    ticket: Ticket
+    timeline: Timeline
+    recovered: bool = False
+    patience: Patience = field(default_factory=Patience)
+
+    @property
+    def sandbox_name(self) -> str:
+        """The name in the record."""
+        sandbox = self.live.record.sandbox
+        return sandbox.name if sandbox is not None else self.live.record.id
