@@ -55,3 +55,19 @@ format: $(READY)  ## Format the code
 .PHONY: image
 image:  ## Build the sandbox image with docker
 	docker build --tag $(IMAGE) images/executor
+
+.PHONY: bench
+bench: $(READY)  ## Measure single calls on this machine beside subprocess.run
+	PYTHONPATH=tests $(BIN)/python benchmarks/speed.py
+
+.PHONY: bench-cluster
+bench-cluster: $(READY)  ## Measure cold calls on the cluster of $KUBECONFIG beside a bare Pod
+	PYTHONPATH=tests $(BIN)/python benchmarks/speed.py --backend kubernetes --calls 30 --image $(IMAGE)
+
+.PHONY: soak
+soak: $(READY)  ## Run 10,000 calls on this machine and count what is left
+	PYTHONPATH=tests $(BIN)/python benchmarks/leftovers.py
+
+.PHONY: soak-cluster
+soak-cluster: $(READY)  ## Run 300 calls on the cluster of $KUBECONFIG and count what is left
+	PYTHONPATH=tests $(BIN)/python benchmarks/leftovers.py --backend kubernetes --calls 300 --at-once 4 --image $(IMAGE)

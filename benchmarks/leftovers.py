@@ -1,0 +1,152 @@
+"""Runs thousands of calls, a quarter of them hostile, and counts what is left of them.
+
+make soak                               # 10,000 calls on this machine
+KUBECONFIG=... make soak-cluster        # 300 calls on a cluster
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from endings.rows import ROWS, TEMPLATES
+from support.service import Service
+
+HOSTILE = (
+    "uncaught exception",
+    "SIGSEGV",
+    "self-SIGKILL",
+    "timeout, sleeper",
+    "timeout, ignores SIGTERM",
+    "memory over the limit, fast",
+    "fork bomb",
+    "double-forked setsid daemon",
+    "background process holds stdout",
+    "child closes stdout",
+    "a 5 MB line",
+    "invalid UTF-8",
+    "descriptor hog",
+    "process in D state",
+    "attack: kill the runner",
+    "attack: forged frames",
+)
+BENIGN: tuple[dict[str, Any], ...] = ({"code": "print('before')"}, {"command": "echo before"})
+
+
+def main() -> int:
+    """Return 0 if nothing is left."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=("local", "kubernetes"), default="local")
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--image", default="localhost/executor:dev")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        templates = Path(folder) / "templates.yaml"
+        templates.write_text(TEMPLATES)
+        return _measure(arguments, Path(folder), ("--templates", str(templates)))
+
+
+def _measure(arguments: argparse.Namespace, folder: Path, flags: tuple[str, ...]) -> int:
+    if arguments.backend == "local":
+        with Service(folder, *flags) as service:
+            return _soak(service, arguments)
+    from support.cluster import namespace
+
+    with namespace() as space:
+        flags += ("--backend", "kubernetes", "--namespace", space.name, "--image", arguments.image)
+        with Service(folder, *flags) as service:
+            failed = _soak(service, arguments)
+            space.wait_empty(120)
+            print(f"left on the cluster: {len(space.jobs())} Jobs, {len(space.pods())} pods")
+            return failed
+
+
+def _soak(service: Service, arguments: argparse.Namespace) -> int:
+    rows = {row.name: row for row in ROWS}
+    rng = random.Random(arguments.seed)  # noqa: S311 - the same calls every time
+    plan = [
+        (rows[rng.choice(HOSTILE)].request if number % 4 == 0 else rng.choice(BENIGN))
+        for number in range(arguments.calls)
+    ]
+    asyncio.run(_run(service.url, plan[: arguments.at_once * 4], arguments.at_once))  # warm up
+    before = _state(service)
+    began, samples = time.monotonic(), [before]
+    endings: collections.Counter[str] = collections.Counter()
+    for start in range(0, len(plan), max(1, len(plan) // 10)):
+        endings += asyncio.run(_run(service.url, plan[start : start + max(1, len(plan) // 10)], arguments.at_once))
+        samples.append(_state(service))
+    after = _settled(service, before)
+    print(f"{arguments.calls} calls in {time.monotonic() - began:.0f} s: {dict(endings.most_common())}")
+    print(f"{'':10}{'zombies':>9}{'processes':>11}{'descriptors':>13}{'memory MiB':>12}")
+    for name, state in (
+        ("before", before),
+        *((f"{10 * n} %", s) for n, s in enumerate(samples[1:], 1)),
+        ("after", after),
+    ):
+        print(
+            f"{name:10}{state['zombies']:9}{state['processes']:11}{state['descriptors']:13}{state['memory'] / 2**20:12.1f}"
+        )
+    growth = (after["memory"] - samples[len(samples) // 2]["memory"]) / (arguments.calls / 2)
+    print(f"memory growth over the second half: {growth:.0f} bytes a call")
+    left = (
+        after["zombies"] or after["processes"] > before["processes"] or after["descriptors"] > before["descriptors"] + 2
+    )
+    print("something is left" if left else "nothing is left")
+    return 1 if left else 0
+
+
+async def _run(url: str, requests: list[dict[str, Any]], at_once: int) -> collections.Counter[str]:
+    endings: collections.Counter[str] = collections.Counter()
+    queue = collections.deque(requests)
+    async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+
+        async def worker() -> None:
+            while queue:
+                answer = (await client.post("/execute", json=queue.popleft())).json()
+                endings[answer.get("reason") or answer["status"]] += 1
+
+        await asyncio.gather(*(worker() for _ in range(at_once)))
+    return endings
+
+
+def _state(service: Service) -> dict[str, int]:
+    """The service and every process below it."""
+    process = psutil.Process(service.process.pid)
+    below = process.children(recursive=True)
+    return {
+        "zombies": sum(_status(child) == psutil.STATUS_ZOMBIE for child in below),
+        "processes": len(below),
+        "descriptors": process.num_fds(),
+        "memory": process.memory_info().rss,
+    }
+
+
+def _settled(service: Service, before: dict[str, int]) -> dict[str, int]:
+    """The state once replacements have been made; at most 10 s later."""
+    deadline = time.monotonic() + 10
+    while (state := _state(service))["processes"] > before["processes"] or state["zombies"]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return state
+
+
+def _status(process: psutil.Process) -> str:
+    try:
+        return str(process.status())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
