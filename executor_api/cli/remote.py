@@ -37,7 +37,7 @@ class RemoteCall:
         """Follow the call to its end.
 
         Raises `CommandFailure`; ``KeyboardInterrupt`` after the call was cancelled and has ended (a second one does
-        not wait for that); ``BrokenPipeError`` after it was cancelled.
+        not wait for that).
         """
         try:
             return self._follow()
@@ -45,10 +45,6 @@ class RemoteCall:
             if self._id is not None:
                 self._client.cancel(self._id)
                 self._follow()
-            raise
-        except BrokenPipeError:
-            if self._id is not None:
-                self._client.cancel(self._id)
             raise
 
     def _follow(self) -> Ending:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 from uuid import uuid4
@@ -69,19 +68,25 @@ def run(context: click.Context, /, url: str, api_key: str, templates: str, **opt
     reason; 2 if the request is refused; 3 if the service is not available.
     """
     request = _request(options, context.meta.get(_ARGV))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     terminal = Terminal()
+    context.exit(_supervise(lambda: _run(request, url, api_key, templates, terminal), terminal))
+
+
+def _supervise(call: Callable[[], Ending], terminal: Terminal) -> int:
+    """The exit code of the call. Ctrl-C, SIGTERM and a reader that leaves end it; it cleans up behind itself."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    terminal.interrupt_when_abandoned()
     try:
-        ending = _run(request, url, api_key, templates, terminal)
+        ending = call()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt
     except KeyboardInterrupt:
-        context.exit(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        _drop_output()
-        context.exit(ExitCode.BROKEN_PIPE)
+        return ExitCode.BROKEN_PIPE if terminal.abandoned else ExitCode.INTERRUPTED
+    finally:
+        terminal.close()
     sentence = explanation(ending)
     if sentence is not None:
         terminal.tell(sentence)
-    context.exit(exit_code(ending))
+    return exit_code(ending)
 
 
 def _run(request: Mapping[str, Any], url: str, api_key: str, templates: str, terminal: Terminal) -> Ending:
@@ -97,13 +102,6 @@ def _run(request: Mapping[str, Any], url: str, api_key: str, templates: str, ter
         return RemoteCall(client, request, str(uuid4()), terminal).run()
     finally:
         client.close()
-
-
-def _drop_output() -> None:
-    """Nobody reads any more: what is still buffered must not fail again at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
 
 
 def _request(options: Mapping[str, Any], argv: list[str] | None) -> dict[str, Any]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
+import threading
+from contextlib import suppress
 from typing import BinaryIO
 
 import click
@@ -13,18 +18,34 @@ _ERASE_LINE = "\r\033[K"
 
 
 class Terminal:
-    """Standard output and error. Raises ``BrokenPipeError`` once nobody reads any more."""
+    """Standard output and error."""
 
     def __init__(self) -> None:
+        self.abandoned = False
         self._streams: dict[int, BinaryIO] = {1: sys.stdout.buffer, 2: sys.stderr.buffer}
         self._interactive = sys.stderr.isatty()
         self._progress_shows = False
 
+    def interrupt_when_abandoned(self) -> None:
+        """From now on raise ``KeyboardInterrupt`` in the main thread when nobody reads standard output any more.
+
+        Writing would tell too, but a call may print nothing for hours.
+        """
+        threading.Thread(target=self._watch, name="reader-watch", daemon=True).start()
+
     def output(self, stream: int, data: bytes) -> None:
         """Pass on what the call printed, at once."""
         self._erase_progress()
-        self._streams[stream].write(data)
-        self._streams[stream].flush()
+        with suppress(BrokenPipeError):  # the watch has seen it too
+            self._streams[stream].write(data)
+            self._streams[stream].flush()
+
+    def close(self) -> None:
+        """Drop what nobody reads, so that it does not fail again at exit."""
+        if self.abandoned:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in self._streams.values():
+                os.dup2(nowhere, stream.fileno())
 
     def progress(self, text: str) -> None:
         """Show what is being waited for; the next output or sentence takes its place."""
@@ -36,6 +57,13 @@ class Terminal:
         """Say something of our own."""
         self._erase_progress()
         tell(sentence)
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._streams[1], 0)
+        poll.poll()  # asked for no event, so it returns for an error or a hang-up only
+        self.abandoned = True
+        os.kill(os.getpid(), signal.SIGINT)
 
     def _erase_progress(self) -> None:
         if self._progress_shows:

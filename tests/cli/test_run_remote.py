@@ -171,14 +171,14 @@ def test_ctrl_c_cancels_the_call(service: Any, shell: Any) -> None:
 def test_a_reader_that_leaves_cancels_the_call(service: Any, shell: Any) -> None:
     """When standard output is closed, as by `head`, the call is ended and nothing is complained about."""
     gate = threading.Event()
-    more = [service.event("stdout", {"text": "x" * 100_000}, number) for number in range(3, 8)]
-    service.will_stream(service.event("stdout", {"text": "one\n"}, 2), gate, *more)
+    service.will_stream(service.event("stdout", {"text": "one\n"}, 2), gate)
     service.will_answer(service.execution(status="running"))
+    service.will_stream(service.event("stdout", {"text": "two\n"}, 3), finished(service, status="cancelled"))
     with shell.start("run", "x", "--url", service.url) as process:
         process.stdout.readline()
         process.stdout.close()
-        gate.set()
         assert process.stderr.read() == b""
+    gate.set()
     assert process.returncode == 141
     assert service.seen[1].method == "DELETE"
 
