@@ -31,7 +31,7 @@ class Pod:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.loop = Loop()
-        listener = socket.create_server(("", int(environ.get("EXECUTOR_PORT", PORT))), family=_family(), backlog=64)
+        listener = _listen(int(environ.get("EXECUTOR_PORT", PORT)))
         root = Path(environ.get("EXECUTOR_ROOT", "/sandbox"))
         self.runner = Runner(self.loop, root, environ, memory_group())
         self._server = HttpServer(self.loop, self.runner, listener, environ[TOKEN_HASH_ENV])
@@ -63,8 +63,11 @@ class Pod:
             self.loop.call_later(LOG_SECONDS, self.loop.stop)
 
 
-def _family() -> socket.AddressFamily:
-    return socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+def _listen(port: int) -> socket.socket:
+    """On every address, IPv4 and IPv6: a pod may have either."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
+    return socket.create_server(("", port), backlog=64)
 
 
 def main() -> int:
