@@ -1,1 +1,1 @@
-"""Sandboxes that are Kubernetes Jobs."""
+"""Sandboxes as Kubernetes Jobs."""

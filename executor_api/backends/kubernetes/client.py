@@ -1,0 +1,149 @@
+"""A thin client of the API server: raw JSON in and out, bounded requests, retries that honour ``Retry-After``.
+
+The official client's models are an order of magnitude slower and stall the event loop on lists; only its loaders of
+configuration are used (`credentials`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from executor_api.backends.kubernetes.credentials import Credentials
+from executor_api.backends.kubernetes.errors import (
+    ApiError,
+    BusyError,
+    UnauthorizedError,
+    UnreachableError,
+    api_error,
+    trimmed,
+)
+
+CONNECT_SECONDS = 5.0
+REQUEST_SECONDS = 10.0
+"""How long one attempt of a request may take."""
+PATIENCE_SECONDS = 8.0
+"""How long a request is tried again before its last error is raised."""
+READ_BUFFER = 2 * 1024 * 1024
+"""aiohttp takes lines of twice this: one watch event is one line, and holds a whole object."""
+MERGE_PATCH = "application/merge-patch+json"
+_JSON = "application/json"
+_BACKOFF = wait_random_exponential(multiplier=0.05, max=2.0)
+_FIRST_ERROR = 400
+
+Params = Mapping[str, str]
+
+
+class ApiClient:
+    """One connection pool to one API server. What opens it closes it: use it as an async context manager."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        connector = aiohttp.TCPConnector(limit=0, ssl=credentials.ssl_context or True)
+        # Proxies of the environment hold as for any client; a kubeconfig's own proxy goes first.
+        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=READ_BUFFER, trust_env=True)
+        self.host = credentials.host
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def get(self, path: str, params: Params | None = None, patience: float = PATIENCE_SECONDS) -> Any:
+        """Read an object or a list."""
+        return await self._request("GET", path, params=params, patience=patience)
+
+    async def create(self, path: str, body: Any, params: Params | None = None) -> Any:
+        """Create an object whose name the caller chose; tried again after doubt: `ConflictError` can mean success."""
+        return await self._request("POST", path, params=params, body=body)
+
+    async def delete(self, path: str, patience: float = PATIENCE_SECONDS) -> None:
+        """Delete an object and, in the background, what it owns: the default would leave a Job's pod running."""
+        await self._request("DELETE", path, body={"propagationPolicy": "Background"}, patience=patience)
+
+    async def patch(self, path: str, body: Any, content_type: str = MERGE_PATCH) -> Any:
+        """Patch an object; the patch must bear being applied twice."""
+        return await self._request("PATCH", path, body=body, content_type=content_type)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own kind, it bounds phases apart
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Make one attempt and leave the body to the caller. Raises `ApiError`; `UnreachableError` also in the body."""
+        sent = {**(headers or {}), **(await self._credentials.headers())}
+        try:
+            async with self._session.request(
+                method,
+                self.host + path,
+                params=params,
+                headers=sent,
+                data=data,
+                timeout=timeout,
+                proxy=self._credentials.proxy,
+                server_hostname=self._credentials.server_name,
+                allow_redirects=False,
+            ) as response:
+                if response.status >= _FIRST_ERROR:
+                    raise api_error(response.status, await response.read(), response.headers.get("Retry-After"))
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(trimmed(f"{self.host}: {str(error) or type(error).__name__}")) from error
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: Any = None,
+        content_type: str = _JSON,
+        patience: float = PATIENCE_SECONDS,
+    ) -> Any:
+        data = None if body is None else orjson.dumps(body)
+        headers = {"Accept": _JSON} if data is None else {"Accept": _JSON, "Content-Type": content_type}
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+        retrying = AsyncRetrying(
+            stop=stop_after_delay(patience), wait=_wait, retry=retry_if_exception(_is_transient), reraise=True
+        )
+        refreshed = False
+        async for attempt in retrying:
+            with attempt:
+                try:
+                    async with self.open(
+                        method, path, params=params, headers=headers, data=data, timeout=timeout
+                    ) as response:
+                        return orjson.loads(await response.read())
+                except UnauthorizedError as error:
+                    if refreshed:
+                        raise
+                    refreshed = True
+                    await self._credentials.reload()
+                    raise BusyError(error.status, error.reason, error.message) from error
+        raise AssertionError  # tenacity returns or raises
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, UnreachableError | BusyError)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome and state.outcome.exception()
+    if isinstance(error, ApiError) and error.retry_after is not None:
+        return error.retry_after
+    return _BACKOFF(state)

@@ -1,0 +1,58 @@
+"""The connected parts that every sandbox shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from executor_api.backends.kubernetes import names
+from executor_api.backends.kubernetes.cache import PodCache
+from executor_api.backends.kubernetes.classify import Absent
+from executor_api.backends.kubernetes.client import ApiClient
+from executor_api.backends.kubernetes.dialer import Dialer
+from executor_api.backends.kubernetes.errors import ApiError, KubernetesError, MissingError
+from executor_api.backends.kubernetes.snapshot import EventSnapshot, JobSnapshot, parse_events, parse_job
+from executor_api.errors import ConfigurationError
+
+_PATIENCE_SECONDS = 2.0
+"""Evidence is worth a short wait only: the call it belongs to has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One namespace of one cluster. ``clock`` gives monotonic seconds."""
+
+    client: ApiClient
+    pods: PodCache
+    dialer: Dialer
+    namespace: str
+    clock: Callable[[], float]
+
+    async def job(self, name: str) -> JobSnapshot | Absent:
+        """The Job as it is now. Never raises."""
+        path = f"{names.jobs_path(self.namespace)}/{name}"
+        try:
+            return parse_job(await self.client.get(path, patience=_PATIENCE_SECONDS))
+        except MissingError:
+            return Absent.DELETED
+        except (KubernetesError, ConfigurationError):
+            return Absent.UNKNOWN
+
+    async def events(self, kind: str, name: str) -> list[EventSnapshot]:
+        """Events of one object, newest first; none if they can't be read. Asked for only when something is slow."""
+        selector = f"involvedObject.kind={kind},involvedObject.name={name}"
+        path = names.events_path(self.namespace)
+        try:
+            return parse_events(await self.client.get(path, {"fieldSelector": selector}, patience=0))
+        except (KubernetesError, ConfigurationError):
+            return []
+
+    async def delete_job(self, name: str) -> bool:
+        """Delete a Job and its pod; False if the API server could not be told."""
+        try:
+            await self.client.delete(f"{names.jobs_path(self.namespace)}/{name}")
+        except MissingError:
+            return True
+        except (ApiError, KubernetesError, ConfigurationError):
+            return False
+        return True

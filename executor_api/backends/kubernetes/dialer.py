@@ -1,0 +1,199 @@
+"""The way to runners: straight to the pod's IP, or through the API server's pod proxy.
+
+`DispatchMode.AUTO` asks the first pod which way works, with a request that carries no token and no call: only a runner
+answers it as a runner does, so a call can't reach a stranger who happens to have that address where we are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from executor_api.backends.kubernetes import names
+from executor_api.backends.kubernetes.client import ApiClient
+from executor_api.backends.kubernetes.errors import (
+    BusyError,
+    ForbiddenError,
+    KubernetesError,
+    UnauthorizedError,
+    UnreachableError,
+    api_error,
+    trimmed,
+)
+from executor_api.backends.kubernetes.settings import DispatchMode
+from executor_api.backends.kubernetes.snapshot import PodSnapshot
+from executor_runner.protocol import CALL_PATH, PORT, TOKEN_HEADER
+
+CONNECT_SECONDS = 1.0
+"""A pod's address that takes longer is not reachable from here."""
+SILENCE_SECONDS = 30.0
+"""A runner sends a heartbeat every ten seconds."""
+BOOT_SECONDS = 10.0
+"""How long a running container may take until its runner listens."""
+RECHECK_SECONDS = 600.0
+"""When the proxy was the way that worked, how long until pod IPs are tried again."""
+_FIRST_PAUSE, _LAST_PAUSE = 0.005, 0.1
+
+STREAM = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+BRIEF = aiohttp.ClientTimeout(total=3.0, sock_connect=CONNECT_SECONDS)
+
+
+class Way(StrEnum):
+    """A way to a runner."""
+
+    POD_IP = "pod IP"
+    PROXY = "API server's proxy"
+
+
+_Attempt = AbstractAsyncContextManager[aiohttp.ClientResponse]
+_FORCED = {DispatchMode.POD_IP: Way.POD_IP, DispatchMode.PROXY: Way.PROXY}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerRequest:
+    """One request to a runner."""
+
+    method: str
+    path: str
+    token: str = ""
+    params: dict[str, str] | None = None
+    body: bytes | None = None
+    timeout: aiohttp.ClientTimeout = BRIEF
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the request."""
+        return {TOKEN_HEADER: self.token} if self.token else {}
+
+
+class Dialer:
+    """Opens requests to runners. What opens it closes it: use it as an async context manager."""
+
+    def __init__(self, client: ApiClient, namespace: str, mode: DispatchMode) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._forced = _FORCED.get(mode)
+        self._found: Way | None = None
+        self._found_at = 0.0
+        self._choosing = asyncio.Lock()
+        # A runner closes its connection after one answer; and no proxy of the environment leads to a pod.
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    @property
+    def way(self) -> Way | None:
+        """The way in use; None before the first pod was asked."""
+        return self._forced or self._found
+
+    @asynccontextmanager
+    async def open(
+        self, pod: PodSnapshot, request: RunnerRequest, booting: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open a request. As long as ``booting`` says so, a refused connection, which has carried nothing, is retried.
+
+        Raises `KubernetesError`; anything but a refused connection may have reached the runner.
+        """
+        async with AsyncExitStack() as stack:
+            way = await self._choose(pod)
+            try:
+                response = await _insist(stack, lambda: self._once(way, pod, request), booting)
+            except (UnreachableError, ForbiddenError) as error:
+                if not _is_refusal(error):
+                    self._found = None
+                raise
+            yield response
+
+    async def _choose(self, pod: PodSnapshot) -> Way:
+        if self._forced is not None:
+            return self._forced
+        async with self._choosing:
+            old = self._found is Way.PROXY and time.monotonic() - self._found_at > RECHECK_SECONDS
+            if self._found is None or old:
+                self._found = await self._probe(pod)
+                self._found_at = time.monotonic()
+            return self._found or Way.PROXY
+
+    async def _probe(self, pod: PodSnapshot) -> Way | None:
+        """The way that this pod shows to work; None if it only shows that its runner does not listen."""
+        deadline = time.monotonic() + CONNECT_SECONDS
+        question = RunnerRequest(method="GET", path=CALL_PATH)
+        try:
+            async with AsyncExitStack() as stack:
+                await _insist(stack, lambda: self._to_pod(pod, question), lambda: time.monotonic() < deadline)
+        except KubernetesError as error:
+            if _is_refusal(error):
+                return None
+            return Way.POD_IP if isinstance(error, UnauthorizedError) else Way.PROXY
+        return Way.PROXY
+
+    def _once(self, way: Way, pod: PodSnapshot, request: RunnerRequest) -> _Attempt:
+        if way is Way.POD_IP:
+            return self._to_pod(pod, request)
+        path = f"{names.pods_path(self._namespace)}/{pod.name}:{PORT}/proxy{request.path}"
+        return self._client.open(
+            request.method,
+            path,
+            params=request.params,
+            headers=request.headers,
+            data=request.body,
+            timeout=request.timeout,
+        )
+
+    @asynccontextmanager
+    async def _to_pod(self, pod: PodSnapshot, request: RunnerRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+        host = f"[{pod.ip}]" if pod.ip and ":" in pod.ip else pod.ip
+        url = f"http://{host}:{PORT}{request.path}"
+        try:
+            async with self._session.request(
+                request.method,
+                url,
+                params=request.params,
+                headers=request.headers,
+                data=request.body,
+                timeout=request.timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise api_error(response.status, await response.read())
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(trimmed(f"runner at {host}: {str(error) or type(error).__name__}")) from error
+
+
+async def _insist(
+    stack: AsyncExitStack, attempt: Callable[[], _Attempt], booting: Callable[[], bool]
+) -> aiohttp.ClientResponse:
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return await stack.enter_async_context(attempt())
+        except KubernetesError as error:
+            if not _is_refusal(error) or not booting():
+                raise
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.3, _LAST_PAUSE)
+
+
+def _is_refusal(error: KubernetesError) -> bool:
+    """Nobody listened, so nothing was sent."""
+    if isinstance(error, BusyError):
+        return "connection refused" in error.message
+    cause = error.__cause__
+    return isinstance(cause, aiohttp.ClientConnectorError) and cause.os_error.errno == errno.ECONNREFUSED

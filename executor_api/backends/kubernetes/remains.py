@@ -1,0 +1,85 @@
+"""What a sandbox that no longer answers left behind: report, output and evidence, each with a bounded wait."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from executor_api.backends.base import LastWords
+from executor_api.backends.kubernetes import names
+from executor_api.backends.kubernetes.classify import ending, outside, shows_cause
+from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.errors import ApiError, KubernetesError, MissingError
+from executor_api.backends.kubernetes.snapshot import PodSnapshot
+from executor_api.domain.outcome import Evidence
+from executor_api.errors import ConfigurationError
+from executor_runner.protocol import podlog
+from executor_runner.protocol.podlog import LogCopy
+from executor_runner.protocol.shapes import Report
+
+ENDING_SECONDS = 3.0
+"""The kubelet shows an end up to a second late, and the watch brings it."""
+LEAVING_SECONDS = 8.0
+"""A pod that is being deleted ends within its grace period."""
+CAUSE_SECONDS = 1.0
+_LOG_READS = 3
+_LOG_PAUSE = 0.4
+"""An ended container's last lines may still be on their way to the log file."""
+_LOG_TIMEOUT = aiohttp.ClientTimeout(total=20.0)
+
+
+async def last_words(cluster: Cluster, job: str, token: str) -> LastWords:
+    """Gather everything. Never raises."""
+    pod = await _ended(cluster, job)
+    written = pod and pod.terminated and podlog.unseal(token, pod.terminated.message.encode())
+    log = None if pod is None else await _read_log(cluster, pod, token)
+    report, source = _best(written or None, log)
+    evidence = ending(pod, await cluster.job(job))
+    return LastWords(evidence, report, log, source)
+
+
+async def cause(cluster: Cluster, job: str) -> Evidence | None:
+    """Why somebody outside told this sandbox to end; waits a little for it to show."""
+    pod = await cluster.pods.wait(job, shows_cause, CAUSE_SECONDS)
+    return outside(pod, await cluster.job(job))
+
+
+async def _ended(cluster: Cluster, job: str) -> PodSnapshot | None:
+    pod = await cluster.pods.wait(job, lambda seen: seen is not None and seen.ended, ENDING_SECONDS)
+    if pod is not None and pod.deleting and not pod.ended:
+        pod = await cluster.pods.wait(job, lambda seen: seen is not None and seen.ended, LEAVING_SECONDS)
+    return pod
+
+
+def _best(written: Report | None, log: LogCopy | None) -> tuple[Report | None, str]:
+    """The termination message holds the verdict alone if the whole report is too long; the log then has it all."""
+    logged = log and log.report
+    if logged and (written is None or len(logged) > len(written)):
+        return logged, "log"
+    return (written, "status") if written is not None else (None, "evidence")
+
+
+async def _read_log(cluster: Cluster, pod: PodSnapshot, token: str) -> LogCopy | None:
+    """The parsed log; read again while its end is missing though the container has ended."""
+    found: LogCopy | None = None
+    for attempt in range(_LOG_READS):
+        if attempt:
+            await asyncio.sleep(_LOG_PAUSE)
+        try:
+            text = await _fetch_log(cluster, pod)
+        except MissingError:
+            return found
+        except (ApiError, KubernetesError, ConfigurationError):
+            continue
+        found = await asyncio.to_thread(podlog.parse, token, text.splitlines())
+        if found.report is not None or not pod.ended:
+            return found
+    return found
+
+
+async def _fetch_log(cluster: Cluster, pod: PodSnapshot) -> bytes:
+    path = f"{names.pods_path(cluster.namespace)}/{pod.name}/log"
+    params = {"container": names.CONTAINER}
+    async with cluster.client.open("GET", path, params=params, timeout=_LOG_TIMEOUT) as response:
+        return await response.read()

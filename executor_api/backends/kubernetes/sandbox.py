@@ -1,0 +1,169 @@
+"""One sandbox in the cluster: a Job, its pod, and the runner in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from executor_api.backends.base import (
+    ClaimedError,
+    ConnectionLostError,
+    LastWords,
+    SandboxFailedError,
+    SandboxTimings,
+)
+from executor_api.backends.kubernetes import remains
+from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, STREAM, RunnerRequest
+from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
+from executor_api.backends.kubernetes.images import ImageHealth
+from executor_api.backends.kubernetes.snapshot import PodSnapshot
+from executor_api.backends.kubernetes.startup import Startup
+from executor_api.domain.execution import SandboxDetails, Start
+from executor_api.domain.outcome import Evidence, Reason
+from executor_api.errors import ConfigurationError
+from executor_runner.protocol import CALL_PATH, DONE_PATH
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a sandbox is, apart from how it is doing. Instants are on the cluster's clock."""
+
+    job: str
+    token: str
+    image: str
+    created: float
+    deadline: float  # by when it must have started
+    create_ms: float | None
+    keep_finished: bool
+
+
+class KubernetesSandbox:
+    """A Job made for one call."""
+
+    start = Start.COLD
+
+    def __init__(self, cluster: Cluster, identity: Identity, images: ImageHealth) -> None:
+        self._cluster = cluster
+        self._identity = identity
+        self._images = images
+        self._startup = Startup(cluster, identity.job, identity.created, identity.deadline)
+        self._released = False
+
+    @property
+    def details(self) -> SandboxDetails:
+        """Names, as far as the cluster has given them."""
+        pod = self._pod
+        details = SandboxDetails(
+            name=self._identity.job,
+            backend="kubernetes",
+            job=self._identity.job,
+            image=self._identity.image,
+        )
+        if pod is None:
+            return details
+        return dataclasses.replace(details, pod=pod.name, pod_uid=pod.uid, node=pod.node)
+
+    @property
+    def timings(self) -> SandboxTimings:
+        """Phases so far."""
+        return dataclasses.replace(self._startup.timings, create=self._identity.create_ms)
+
+    async def ready(self) -> None:
+        """Wait until the runner's container runs. Raises `SandboxFailedError` as soon as it is clear that it won't."""
+        try:
+            await self._startup.wait()
+        except SandboxFailedError as error:
+            if error.evidence.reason is Reason.IMAGE_PULL:
+                self._images.failed(self._identity.image, error.evidence.message)
+            raise
+        self._images.works(self._identity.image)
+
+    async def dispatch(self, call: bytes) -> AsyncIterator[bytes]:
+        """Send the call and yield the journal. Raises `ClaimedError` and `ConnectionLostError`."""
+        request = RunnerRequest(method="POST", path=CALL_PATH, token=self._identity.token, body=call, timeout=STREAM)
+        deadline = self._cluster.clock() + BOOT_SECONDS
+        async for data in self._stream(request, deadline):
+            yield data
+
+    async def resume(self, offset: int) -> AsyncIterator[bytes]:
+        """Yield the journal from an offset. Raises `ConnectionLostError`."""
+        request = RunnerRequest(
+            method="GET",
+            path=CALL_PATH,
+            token=self._identity.token,
+            params={"offset": str(offset)},
+            timeout=STREAM,
+        )
+        async for data in self._stream(request, self._cluster.clock()):
+            yield data
+
+    async def cancel(self) -> None:
+        """Ask the runner to end the call. Raises `ConnectionLostError`."""
+        await self._tell("DELETE", CALL_PATH)
+
+    async def alive(self) -> bool:
+        """Whether the pod is there and has not ended, as last seen; a pod not seen yet may still come."""
+        pod = self._pod
+        return not pod.ended if pod is not None else not await self._cluster.pods.listed(0)
+
+    async def last_words(self) -> LastWords:
+        """What is left of it. Never raises."""
+        return await remains.last_words(self._cluster, self._identity.job, self._identity.token)
+
+    async def evidence(self) -> Evidence | None:
+        """Why somebody outside told it to end."""
+        return await remains.cause(self._cluster, self._identity.job)
+
+    async def release(self) -> None:
+        """Let the runner leave and delete the Job, unless its template keeps finished ones. Never raises."""
+        if self._released:
+            return
+        self._released = True
+        if self._identity.keep_finished and self._pod is not None:
+            await self._tell_done()
+            return
+        _, deleted = await asyncio.gather(self._tell_done(), self._cluster.delete_job(self._identity.job))
+        self._released = deleted
+
+    async def _tell_done(self) -> None:
+        pod = self._pod
+        if pod is not None and pod.dialable and not pod.deleting:
+            with contextlib.suppress(ConnectionLostError):
+                await self._tell("POST", DONE_PATH)
+
+    async def _tell(self, method: str, path: str) -> None:
+        request = RunnerRequest(method=method, path=path, token=self._identity.token)
+        try:
+            async with self._cluster.dialer.open(self._dialable(), request):
+                return
+        except (KubernetesError, ConfigurationError) as error:
+            raise ConnectionLostError(str(error)) from error
+
+    async def _stream(self, request: RunnerRequest, boot_deadline: float) -> AsyncIterator[bytes]:
+        pod = self._dialable()
+        try:
+            async with self._cluster.dialer.open(pod, request, lambda: self._booting(boot_deadline)) as response:
+                async for data in response.content.iter_any():
+                    yield data
+        except ConflictError as error:
+            raise ClaimedError(str(error)) from error
+        except (KubernetesError, ConfigurationError) as error:
+            raise ConnectionLostError(str(error)) from error
+
+    def _booting(self, deadline: float) -> bool:
+        pod = self._pod
+        return self._cluster.clock() < deadline and pod is not None and pod.dialable
+
+    def _dialable(self) -> PodSnapshot:
+        pod = self._pod
+        if pod is None or pod.ip is None or pod.ended:
+            raise ConnectionLostError(f"sandbox {self._identity.job} has no running pod")
+        return pod
+
+    @property
+    def _pod(self) -> PodSnapshot | None:
+        return self._cluster.pods.get(self._identity.job)

@@ -1,0 +1,39 @@
+"""How the backend reaches its cluster and what it makes there."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class DispatchMode(StrEnum):
+    """How runners are reached."""
+
+    AUTO = "auto"
+    POD_IP = "pod-ip"
+    PROXY = "proxy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesSettings:
+    """Made once by the composition root. An empty text means: not given."""
+
+    master_key: bytes = field(repr=False)
+    """Secret that the tokens of sandboxes derive from."""
+    namespace: str = "default"
+    """Namespace of the sandboxes."""
+    image: str = "executor:dev"
+    """Image of sandboxes whose template names none."""
+    kubeconfig: str = ""
+    """Path of a kubeconfig; empty: in-cluster credentials, else ``$KUBECONFIG``, else ``~/.kube/config``."""
+    context: str = ""
+    """Context of the kubeconfig; empty: its current one."""
+    dispatch: DispatchMode = DispatchMode.AUTO
+    """How runners are reached."""
+
+    @property
+    def service_id(self) -> str:
+        """Label value that tells this service's Jobs from another's; replicas share it as they share the key."""
+        return hmac.new(self.master_key, b"service", hashlib.sha256).hexdigest()[:10]
