@@ -91,7 +91,11 @@ def relative_path(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_no_nul)]
-Quantity = Annotated[str, BeforeValidator(_quantity), Field(json_schema_extra={"examples": ["500m", "512Mi"]})]
+Quantity = Annotated[
+    str,
+    BeforeValidator(_quantity, json_schema_input_type=str | float),
+    Field(json_schema_extra={"examples": ["500m", "512Mi"]}),
+]
 FileContent = Annotated[
     bytes,
     BeforeValidator(_file_content, json_schema_input_type=str | dict[str, str]),

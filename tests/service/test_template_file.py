@@ -176,7 +176,7 @@ def test_the_committed_schema_is_the_one_in_force() -> None:
 @pytest.mark.parametrize(
     ("document", "valid"),
     [
-        ({"templates": [{"name": "x", "resources": {"cpu": "1", "memory": "1Gi", "ephemeral_storage": "1Gi"}}]}, True),
+        ({"templates": [{"name": "x", "resources": {"cpu": 1, "memory": "1Gi", "ephemeral_storage": "1Gi"}}]}, True),
         ({"templates": [{"name": "x", "imagee": "y"}]}, False),
         ({"templates": [{"name": "x", "isolation": ["both"]}]}, False),
         ({}, False),
