@@ -11,6 +11,7 @@ from executor_api.backends.base import ClaimedError, ConnectionLostError, Sandbo
 from executor_api.domain.execution import EventKind
 from executor_api.domain.outcome import Status
 from executor_api.domain.report import BadReportError, read_report
+from executor_api.errors import UnavailableError
 from executor_api.service.clock import Clock, backoff
 from executor_api.service.live import Live
 from executor_api.service.metrics import ExecutorMetrics
@@ -107,9 +108,16 @@ class Journal:
                     return read_report(frame.payload, self._live.record.id)
                 self._take(frame)
             if self._live.must_flush:
-                await self._live.flush()
+                await self._flush()
         await self.close()
         return None
+
+    async def _flush(self) -> None:
+        """Store what came. A store that can't take it now gets it later; memory is bounded by the call's own limits."""
+        try:
+            await self._live.flush()
+        except UnavailableError as error:
+            _log.warning("output could not be stored yet", execution=self._live.record.id, error=str(error))
 
     def _take(self, frame: Frame) -> None:
         if frame.kind is FrameKind.STARTED:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
@@ -12,10 +13,12 @@ from executor_api.domain.outcome import Evidence, Reason
 from executor_api.domain.runner_call import runner_call
 from executor_api.errors import ExecutorError, UnavailableError
 from executor_api.service.cancelling import ask_to_cancel
+from executor_api.service.clock import backoff
 from executor_api.service.collect import Journal
 from executor_api.service.ending import Ending, from_journal, from_last_words, without_report
 from executor_api.service.launch import Launch
 from executor_api.service.patience import OutOfPatienceError
+from executor_api.service.timeline import merged
 from executor_api.service.workplace import COLLECT_SLACK, Assignment, Workplace
 from executor_runner.protocol.frames import encode_json
 from executor_runner.protocol.shapes import Report
@@ -24,6 +27,8 @@ _ANSWER_TO_CANCEL = 1.0
 """Seconds a client that cancels is held for the runner's having heard it."""
 _MOST_GRACE = 60.0
 """The longest grace a template can have, for a call whose template is not known any more."""
+_STORE_SECONDS = 30.0
+"""How long a store that refuses an outcome is asked again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,11 +58,18 @@ class Drive:
         await self._release()
 
     async def cancel(self) -> None:
-        """Record that the client wants it to end, and see to it; the drive settles what comes of it."""
+        """Record that the client wants it to end, and see to it; the drive settles what comes of it.
+
+        Raises `UnavailableError` if that can't be recorded now: then nothing has changed.
+        """
         if self.live.record.cancel_requested or self.live.record.status.finished:
             return
         self.live.change(cancel_requested=True)
-        await self.live.flush()
+        try:
+            await self.live.flush()
+        except UnavailableError:
+            self.live.change(cancel_requested=False)
+            raise
         if not self.live.record.dispatched:
             self._assignment.patience.shorten(0)
         elif self._launch.sandbox is not None and not self.live.record.status.finished:
@@ -118,17 +130,38 @@ class Drive:
         recovered, created_at = self._assignment.recovered, self.live.record.created_at
         total = (now - created_at) * 1000 if recovered else timeline.between("arrived", "settled")
         phases = sandbox.timings if sandbox is not None else SandboxTimings()
-        await self.live.finish(
+        await self._finish(
             status=ending.outcome.status,
             outcome=ending.outcome,
             finished_at=now,
             result_source=ending.source,
             sandbox=sandbox.details if sandbox is not None else self.live.record.sandbox,
-            timings=timeline.timings(phases, ending.report, total),
+            timings=merged(self.live.record.timings, timeline.timings(phases, ending.report, total)),
         )
         timeline.mark("finished")
         self._workplace.metrics.finished(self.live.record)
         self._workplace.metrics.result_source(ending.source)
+
+    async def _finish(self, **fields: Any) -> None:
+        """Store the outcome; if the store refuses for long, tell it at least to those who wait now."""
+        try:
+            async with asyncio.timeout(_STORE_SECONDS):
+                for delay in backoff():
+                    if await self._stored(fields):
+                        return
+                    await asyncio.sleep(delay)
+        except TimeoutError:
+            if not self.live.record.status.finished:
+                _log.error("an outcome is in memory only", execution=self.live.record.id)
+                self.live.abandon(**fields)
+
+    async def _stored(self, fields: Mapping[str, Any]) -> bool:
+        try:
+            await self.live.finish(**fields)
+        except UnavailableError as error:
+            _log.warning("an outcome could not be stored yet", execution=self.live.record.id, error=str(error))
+            return False
+        return True
 
     async def _settle_our_failure(self, error: Exception) -> None:
         _log.error("an execution failed inside the service", execution=self.live.record.id, exc_info=error)
@@ -136,14 +169,7 @@ class Drive:
             return
         why = f": {error}" if isinstance(error, ExecutorError) else ""
         lost = Evidence(Reason.SANDBOX_LOST, f"internal error of the service: {type(error).__name__}{why}")
-        ending = without_report(self.live, lost)
-        try:
-            await self._settle(ending)
-        finally:
-            if not self.live.record.status.finished:
-                self.live.abandon(
-                    status=ending.outcome.status, outcome=ending.outcome, finished_at=self._workplace.clock.now()
-                )
+        await self._settle(without_report(self.live, lost))
 
     def _leave(self) -> None:
         self._workplace.admission.leave(self._assignment.ticket)

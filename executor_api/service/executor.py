@@ -80,8 +80,15 @@ class Executor:
 
     async def start(self) -> None:
         """Open store and backend, take up what an earlier life left, begin housekeeping."""
-        work = self._workplace
         await self._store.open()
+        try:
+            await self._open()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def _open(self) -> None:
+        work = self._workplace
         await work.backend.start()
         for record in await self._store.unfinished():
             self._begin(await take_up(record, self._store, self._templates, work.admission, work.clock))
@@ -134,11 +141,11 @@ class Executor:
         return self._ledger.follow(tenant, execution_id, after)
 
     async def cancel(self, tenant: str, execution_id: str) -> Execution:
-        """Ask for its end; finished executions stay as they are. Raises `NotFoundError`."""
+        """Ask for its end; finished executions stay as they are. Raises `NotFoundError` and `UnavailableError`."""
         await self._ledger.owned(tenant, execution_id)
         drive = self._ledger.drives.get(execution_id)
         if drive is not None:
-            await drive.cancel()
+            await asyncio.shield(self._spawn(drive.cancel()))
         return await self._ledger.record(execution_id)
 
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None) -> Page:

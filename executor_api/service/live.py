@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import structlog
 from executor_api.domain.execution import Event, EventKind, Execution, Output
 from executor_api.domain.output import assemble, decode_gap
 from executor_api.service.store import Store
+from executor_api.service.undivided import undivided
 
 FLUSH_SECONDS = 0.1
 """Output of a running call is stored at most this late, so that a crash keeps it."""
@@ -94,7 +95,17 @@ class Live:
         return self._unstored_bytes >= FLUSH_BYTES
 
     async def flush(self) -> None:
-        """Store what is not stored yet, in one transaction."""
+        """Store what is not stored yet, in one transaction. Raises `UnavailableError`; nothing is lost then."""
+        await undivided(self._flush())
+
+    async def finish(self, **fields: Any) -> None:
+        """Store the outcome, all remaining events and FINISHED in one transaction, then tell everybody.
+
+        Raises `UnavailableError` if the store can't take it now; it can be tried again.
+        """
+        await undivided(self._finish(fields))
+
+    async def _flush(self) -> None:
         async with self._saving:
             record, batch = self.record, self._unstored()
             if record is not self._saved:
@@ -105,8 +116,7 @@ class Live:
             self._output_gone |= any(event.kind is not EventKind.STATUS for event in batch)
             self._tail = self._unstored()
 
-    async def finish(self, **fields: Any) -> None:
-        """Store the outcome, all remaining events and FINISHED in one transaction, then tell everybody."""
+    async def _finish(self, fields: Mapping[str, Any]) -> None:
         async with self._saving:
             record = replace(self.record, **fields)
             batch = [*self._unstored(), Event(self._last + 1, EventKind.FINISHED, b"")]
