@@ -8,6 +8,7 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from math import ceil
 
 import structlog
 import uvicorn
@@ -18,16 +19,19 @@ from executor_api.errors import ConfigurationError
 from executor_api.http import application
 from executor_api.http.metrics import Metrics
 from executor_api.http.routes import Api
+from executor_api.master_key import master_key
 from executor_api.service.executor import Executor, Limits
 from executor_api.service.metrics import ExecutorMetrics, NoMetrics
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.template_file import TemplateFile
 from executor_api.settings import Settings
 
-_CLOSING_SECONDS = 5.0
-"""How long connections may stay open once every call has ended or was given up."""
+_CLOSING_SECONDS = 2.0
+"""How long connections may stay open after the grace: for the last answers."""
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
+
+_log = structlog.get_logger(__name__)
 
 
 def create_app(executor: Executor, settings: Settings, metrics: Metrics | None = None) -> FastAPI:
@@ -58,7 +62,7 @@ def serve(settings: Settings, environ: Mapping[str, str], listening: Callable[[s
     """
     check_exposure(settings)
     with _listen(settings.host, settings.port) as sock:
-        config = uvicorn.Config(app="", loop="auto", http="httptools")
+        config = uvicorn.Config(app="", log_config=None)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(settings, environ, sock, listening))
 
@@ -79,9 +83,9 @@ async def _serve(
     executor = build_executor(settings, environ, metrics)
     await executor.start()
     try:
-        server = _Server(create_app(executor, settings, metrics), executor, settings.shutdown_seconds)
+        server = _Server(Api(executor, settings), metrics)
         url = _url(sock)
-        structlog.get_logger().info("listening", url=url, backend=settings.backend)
+        _log.info("listening", url=url, backend=settings.backend)
         if listening is not None:
             listening(url)
         await server.serve(sockets=[sock])
@@ -90,12 +94,15 @@ async def _serve(
 
 
 class _Server(uvicorn.Server):
-    """Drains when told to stop: no new calls, those that run may end and be answered within the grace."""
+    """Drains when told to stop: no new connections, calls that run may end and be answered within the grace.
 
-    def __init__(self, app: FastAPI, executor: Executor, grace: float) -> None:
+    SIGHUP reads the templates anew; with a mistake in them, those in use stay.
+    """
+
+    def __init__(self, api: Api, metrics: Metrics) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                application.build(api, metrics),
                 http="httptools",
                 ws="none",
                 lifespan="off",
@@ -103,36 +110,73 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=int(grace + _CLOSING_SECONDS),
+                timeout_graceful_shutdown=ceil(api.settings.shutdown_seconds + _CLOSING_SECONDS),
             )
         )
-        self._executor = executor
-        self._grace = grace
+        self._api = api
+        self._templates = TemplateFile(api.settings.templates)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, and let the executor and the connections end side by side."""
-        await asyncio.gather(super().shutdown(sockets), self._executor.stop(self._grace))
+        """Stop listening, let answers go out, then let calls end that nobody waits for; one grace for both."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._api.settings.shutdown_seconds
+        timer = loop.call_at(deadline, self._api.closing.set)
+        await super().shutdown(sockets)
+        timer.cancel()
+        await self._api.executor.stop(max(0.0, deadline - loop.time()))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn's, without sending the signal again at the end: a drained service has ended well."""
-        handled = (signal.SIGINT, signal.SIGTERM)
         loop = asyncio.get_running_loop()
-        for number in handled:
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_templates)
         try:
             yield
         finally:
-            for number in handled:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+    def _reload_templates(self) -> None:
+        try:
+            templates = self._templates.reload()
+        except ConfigurationError as error:
+            _log.error("templates not reloaded, those in use stay", problem=str(error))
+            return
+        self._api.executor.replace_templates(templates)
+        _log.info("templates reloaded", templates=sorted(templates))
 
 
 def _backend(settings: Settings, environ: Mapping[str, str]) -> Backend:
+    """The backend of the settings; only the one in use is loaded."""
     if settings.backend == "kubernetes":
-        raise ConfigurationError("the kubernetes backend is not available")
-    from executor_api.backends.local.backend import LocalBackend  # noqa: PLC0415  only the backend in use is loaded
+        return _kubernetes(settings, environ)
+    from executor_api.backends.local.backend import LocalBackend  # noqa: PLC0415
 
     return LocalBackend(environ)
+
+
+def _kubernetes(settings: Settings, environ: Mapping[str, str]) -> Backend:
+    try:
+        from executor_api.backends.kubernetes.backend import KubernetesBackend  # noqa: PLC0415
+        from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the kubernetes backend needs a package that is not here ({error.name}); "
+            "install it with: pip install 'executor-api[kubernetes]'"
+        ) from None
+    return KubernetesBackend(
+        KubernetesSettings(
+            master_key=master_key(settings.master_key, settings.data_path(environ)),
+            namespace=settings.namespace,
+            image=settings.image,
+            kubeconfig=settings.kubeconfig,
+            context=settings.context,
+            dispatch=DispatchMode(settings.dispatch),
+        ),
+        environ,
+    )
 
 
 def _is_loopback(host: str) -> bool:

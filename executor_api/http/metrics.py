@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from executor_api import __version__
@@ -11,13 +12,15 @@ from executor_api.domain.execution import Execution, Timings
 from executor_api.domain.outcome import Outcome, Reason
 from executor_api.domain.request import ExecutionRequest
 
+_log = structlog.get_logger(__name__)
+
 _BUCKETS = (
     *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75),
     *(1, 2, 5, 10, 30, 60, 120, 300, 600),
 )
 _SIZES = tuple(4.0**power for power in range(4, 14))
 
-_OUTCOMES: dict[Reason | None, str] = {
+OUTCOMES: dict[Reason | None, str] = {
     None: "ok",
     Reason.EXIT_CODE: "error",
     Reason.EXCEPTION: "error",
@@ -42,7 +45,7 @@ _OUTCOMES: dict[Reason | None, str] = {
 
 
 class Metrics:
-    """Counts what the executor and the HTTP edge report."""
+    """Counts what the executor and the HTTP edge report, and logs one line for each execution that ended."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -100,9 +103,10 @@ class Metrics:
         outcome = execution.outcome
         if outcome is None:
             return
+        _log_ending(execution, outcome)
         mode = execution.start or "none"
         language = language_of(execution.request)
-        self._executions.labels(mode, language, execution.request.template, _OUTCOMES[outcome.reason]).inc()
+        self._executions.labels(mode, language, execution.request.template, OUTCOMES[outcome.reason]).inc()
         self._observe_phases(execution.timings, mode)
         self._observe_output(outcome)
 
@@ -148,6 +152,20 @@ class Metrics:
     def rate_limited(self) -> None:
         """A request was refused because the queue was full."""
         self._rate_limited.inc()
+
+
+def _log_ending(execution: Execution, outcome: Outcome) -> None:
+    _log.info(
+        "execution finished",
+        execution=execution.id,
+        status=outcome.status,
+        reason=outcome.reason,
+        template=execution.request.template,
+        start=execution.start,
+        sandbox=execution.sandbox and execution.sandbox.name,
+        total_ms=execution.timings.total,
+        traceparent=execution.traceparent,
+    )
 
 
 def language_of(request: ExecutionRequest) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -24,8 +24,6 @@ from executor_api.settings import Settings
 TENANT = "default"
 _JSON = "application/json"
 
-_Result = TypeVar("_Result")
-
 
 @dataclass(frozen=True, slots=True)
 class Api:
@@ -33,6 +31,8 @@ class Api:
 
     executor: Executor
     settings: Settings
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service can't wait for calls any longer: clients get a 202 for those that still run."""
 
     async def execute(self, request: Request) -> Response:
         """Run one call: code in a language, or a command."""
@@ -112,7 +112,8 @@ class Api:
         """Wait for the end as long as the client wants and stays; False if it left. The call goes on either way."""
         if preference.wait <= 0 or execution.status.finished:
             return True
-        return await _while_connected(request, self.executor.wait(execution.id, preference.wait)) is not None
+        finished = self.executor.wait(execution.id, preference.wait)
+        return not await _first(_disconnected(request), finished, self.closing.wait())
 
     async def _answer(self, execution_id: str, preference: headers.Preference, location: str = "") -> Response:
         execution = await self.executor.wait(execution_id, 0)
@@ -131,17 +132,18 @@ class Api:
         return Response(answer, status_code, {"Server-Timing": timing} if timing else None, media_type=_JSON)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result | None:
-    """The result, or None if the client went away first; the work is cancelled then."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(request))
+async def _first(event: Coroutine[Any, Any, Any], *others: Coroutine[Any, Any, Any]) -> bool:
+    """Whether ``event`` came before all others; the rest is cancelled. Raises what one of them raised."""
+    tasks = [asyncio.ensure_future(work) for work in (event, *others)]
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        return done == {tasks[0]}
     finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

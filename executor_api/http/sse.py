@@ -70,10 +70,12 @@ class EventWriter:
         return answer(execution, await self._executor.output(self._id))
 
 
-async def stream(executor: Executor, tenant: str, execution_id: str, after: int = 0) -> AsyncIterator[bytes]:
+async def stream(
+    executor: Executor, tenant: str, execution_id: str, after: int = 0, *, heartbeat: float = HEARTBEAT_SECONDS
+) -> AsyncIterator[bytes]:
     """Yield what goes over the wire: every event numbered above ``after``, heartbeats in pauses, the end last."""
     writer = EventWriter(execution_id, executor)
-    async with aclosing(_with_pauses(executor.events(tenant, execution_id))) as events:
+    async with aclosing(_with_pauses(executor.events(tenant, execution_id), heartbeat)) as events:
         async for event in events:
             if event is None:
                 yield b": heartbeat\n\n"
@@ -83,12 +85,12 @@ async def stream(executor: Executor, tenant: str, execution_id: str, after: int 
                 yield written
 
 
-async def _with_pauses(events: AsyncIterator[Event]) -> AsyncGenerator[Event | None, None]:
-    """The events, and None whenever none came for `HEARTBEAT_SECONDS`."""
+async def _with_pauses(events: AsyncIterator[Event], seconds: float) -> AsyncGenerator[Event | None, None]:
+    """The events, and None whenever none came for so many seconds."""
     coming = asyncio.ensure_future(_next(events))
     try:
         while True:
-            done, _ = await asyncio.wait({coming}, timeout=HEARTBEAT_SECONDS)
+            done, _ = await asyncio.wait({coming}, timeout=seconds)
             if not done:
                 yield None
                 continue

@@ -12,11 +12,12 @@ from typing import Any
 
 import httpx
 import uvicorn
-from executor_api.service.executor import Executor, Limits
+from fastapi import FastAPI
 
 from executor_api.app import create_app
 from executor_api.domain.template import GpuAllowance, Template
 from executor_api.http.metrics import Metrics
+from executor_api.service.executor import Executor, Limits
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.settings import Settings
 from support.scripted import WAITING, ScriptedBackend
@@ -64,19 +65,6 @@ class Service:
 ServiceMaker = Callable[..., Awaitable[Service]]
 
 
-class StartedServer(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's."""
-        await super().startup(sockets)
-        self.listening.set()
-
-
 @contextlib.asynccontextmanager
 async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
     """Serve until the block ends; calls that still wait are ended then."""
@@ -87,15 +75,32 @@ async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
     executor = Executor(backend, SqliteStore(tmp_path / "executions.sqlite3"), TEMPLATES, limits, metrics=metrics)
     await executor.start()
     app = create_app(executor, settings, metrics)
+    async with _listening(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        yield Service(client, port, executor, backend, settings, app.openapi())
+        backend.release.set()
+    await executor.stop(1)
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: FastAPI) -> AsyncIterator[int]:
+    """Serve on a free port. uvicorn's parts without its loop, which looks for a signal only every 0.1 s."""
+    config = uvicorn.Config(app, http="httptools", lifespan="off", log_config=None)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-        config = uvicorn.Config(app, http="httptools", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
-        server = StartedServer(config)
-        serving = asyncio.create_task(server.serve(sockets=[sock]))
-        await server.listening.wait()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield Service(client, port, executor, backend, settings, app.openapi())
-        server.should_exit = True
-        backend.release.set()
-        await serving
-    await executor.stop(1)
+        await server.startup(sockets=[sock])
+        yield port
+        for listener in server.servers:
+            listener.close()
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        await gone(server.server_state.tasks)
+
+
+async def gone(tasks: set[asyncio.Task[Any]]) -> None:
+    """Wait until these tasks have ended; fail if they don't."""
+    if tasks:
+        _, pending = await asyncio.wait(tasks, timeout=10)
+        assert not pending

@@ -1,6 +1,4 @@
-"""A backend inside the test: its sandboxes play frames that the test wrote down."""
-
-# ruff: noqa: D102, ARG002  the protocols that it follows say what the methods mean, and give it more than it needs
+"""A backend in this process that does what a script says: real journals, cut anywhere, and every kind of bad luck."""
 
 from __future__ import annotations
 
@@ -8,131 +6,266 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
-from executor_api.backends.base import Health, LastWords, SandboxTimings
+from executor_api.backends.base import (
+    ClaimedError,
+    ConnectionLostError,
+    Health,
+    LastWords,
+    SandboxTimings,
+)
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
 from executor_api.domain.template import Plan
-from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
-from executor_runner.protocol.shapes import Call, Cause, Report
+from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_frame, encode_json
+from executor_runner.protocol.podlog import LogCopy
+from executor_runner.protocol.shapes import Cause, Report
 
-Frames = list[tuple[FrameKind, bytes]]
-
-WAITING = "wait"
-"""A call with this code prints ``waiting`` and ends when the test says so."""
+LOST = Evidence(Reason.SANDBOX_LOST, "it is gone")
 
 
-def report(execution_id: str, frames: Frames, **changes: Any) -> Report:
-    sizes = {kind: sum(len(data) for found, data in frames if found is kind) for kind in FrameKind}
-    gaps = [json.loads(data) for kind, data in frames if kind is FrameKind.GAP]
-    dropped = [sum(gap["dropped_bytes"] for gap in gaps if gap["stream"] == stream) for stream in (1, 2)]
-    found = Report(
-        version=1,
-        execution_id=execution_id,
-        cause=None,
-        message="",
-        exit_code=0,
-        signal=None,
-        stdout_bytes=sizes[FrameKind.STDOUT] + dropped[0],
-        stderr_bytes=sizes[FrameKind.STDERR] + dropped[1],
-        stdout_dropped_bytes=dropped[0],
-        stderr_dropped_bytes=dropped[1],
-        run_ms=1.5,
-        collect_ms=0.25,
-        usage={"cpu_seconds": 0.01, "peak_memory_bytes": 4096},
-        processes={"left_behind": 0, "zombies": 0, "unkillable": 0},
-    )
-    return Report(**{**found, **changes})  # type: ignore[typeddict-item]
+def stdout(text: bytes) -> bytes:
+    """A frame of standard output."""
+    return encode_frame(FrameKind.STDOUT, text)
+
+
+def stderr(text: bytes) -> bytes:
+    """A frame of standard error."""
+    return encode_frame(FrameKind.STDERR, text)
+
+
+def gap(stream: Stream, dropped: int) -> bytes:
+    """A frame for bytes that were dropped."""
+    return encode_frame(FrameKind.GAP, encode_json({"stream": int(stream), "dropped_bytes": dropped}))
+
+
+def artifact(path: str, content: bytes) -> bytes:
+    """A frame that brings back a file."""
+    return encode_frame(FrameKind.ARTIFACT, encode_artifact(path, content))
+
+
+def report(execution_id: str, **fields: Any) -> Report:
+    """A report of a call that ended well unless ``fields`` say otherwise."""
+    base = {
+        "version": 1,
+        "execution_id": execution_id,
+        "cause": None,
+        "message": "",
+        "exit_code": 0,
+        "signal": None,
+        "stdout_bytes": 0,
+        "stderr_bytes": 0,
+        "stdout_dropped_bytes": 0,
+        "stderr_dropped_bytes": 0,
+        "run_ms": 1.5,
+        "collect_ms": 0.5,
+        "usage": {"cpu_seconds": 0.01, "peak_memory_bytes": 1000},
+        "processes": {"left_behind": 0, "zombies": 0, "unkillable": 0},
+    }
+    return {**base, **fields}  # type: ignore[typeddict-item]
+
+
+class Fate(Enum):
+    """What becomes of a request that hands over the call."""
+
+    ARRIVES = "arrives"
+    LOST = "never reaches the runner"
+    ANSWER_LOST = "reaches the runner, and the connection breaks before the first byte"
+    TAKEN = "finds that somebody else's call was first"
 
 
 @dataclass
-class ScriptedSandbox:
-    """Plays the frames that belong to its call's code."""
+class Script:
+    """How one sandbox behaves. In ``frames``, an event is a gate: the child goes on once it is set."""
 
-    name: str
-    backend: ScriptedBackend
-    start: Start = Start.WARM
-    timings: SandboxTimings = field(default_factory=lambda: SandboxTimings(create=0.5))
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    frames: list[bytes | asyncio.Event] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+    chunk: int = 7
+    posts: list[Fate] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)  # the n-th connection breaks at the n-th offset
+    cut_quietly: bool = False
+    dies_at: int | None = None  # offset at which the sandbox is gone
+    ready: asyncio.Event | None = None
+    ready_error: Exception | None = None
+    cancels_lost: int = 0
+    deaf_to_cancel: bool = False
+    last_words: LastWords = field(default_factory=lambda: LastWords(LOST))
+    evidence: Evidence | None = None
+    start: Start = Start.COLD
+
+
+class ScriptedSandbox:
+    """A runner with one journal that any number of connections may read."""
+
+    def __init__(self, name: str, script: Script) -> None:
+        self.name = name
+        self.script = script
+        self.start = script.start
+        self.timings = SandboxTimings(create=1.0, schedule=2.0, start=3.0)
+        self.calls: list[dict[str, Any]] = []
+        self.posts = self.connections = self.cancels = self.releases = 0
+        self.journal = bytearray()
+        self.complete = self.dead = False
+        self._news = asyncio.Event()
+        self._cancelled = asyncio.Event()
+        self._child: asyncio.Task[None] | None = None
 
     @property
     def details(self) -> SandboxDetails:
-        return SandboxDetails(self.name, "local", image="scripted")
+        return SandboxDetails(name=self.name, backend="scripted", node="n1" if self.calls else None)
 
     async def ready(self) -> None:
-        return
+        if self.script.ready is not None:
+            await self.script.ready.wait()
+        if self.script.ready_error is not None:
+            raise self.script.ready_error
 
     async def dispatch(self, call: bytes) -> AsyncIterator[bytes]:
-        wanted: Call = json.loads(call)
-        self.backend.calls.append(wanted)
-        code = wanted["python"]["code"] if wanted["python"] else ""
-        frames, changes = self.backend.scripts.get(code, ([(FrameKind.STDOUT, code.encode())], {}))
-        yield encode_frame(FrameKind.STARTED, encode_json({"setup_ms": 0.1}))
-        for kind, data in frames:
-            yield encode_frame(kind, data)
-        if code == WAITING:
-            changes = await self._released()
-        yield encode_frame(FrameKind.REPORT, encode_json(report(wanted["execution_id"], frames, **changes)))
-
-    async def _released(self) -> dict[str, Any]:
-        self.backend.waiting.set()
-        ends = [asyncio.ensure_future(event.wait()) for event in (self.cancelled, self.backend.release)]
-        _, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        return {"cause": Cause.CANCELLED, "exit_code": None} if self.cancelled.is_set() else {}
+        self.posts += 1
+        fate = self.script.posts.pop(0) if self.script.posts else Fate.ARRIVES
+        if self.dead or fate is Fate.LOST:
+            raise ConnectionLostError(fate.value)
+        if self.calls or fate is Fate.TAKEN:
+            raise ClaimedError("409")
+        self.calls.append(json.loads(call))
+        self._child = asyncio.create_task(self._run())
+        if fate is Fate.ANSWER_LOST:
+            raise ConnectionLostError(fate.value)
+        async for data in self._read(0):
+            yield data
 
     async def resume(self, offset: int) -> AsyncIterator[bytes]:
-        raise NotImplementedError
-        yield b""
+        if self.dead or not self.calls:
+            raise ConnectionLostError("404")
+        async for data in self._read(offset):
+            yield data
 
     async def cancel(self) -> None:
-        self.cancelled.set()
+        self.cancels += 1
+        if self.dead or not self.calls or self.cancels <= self.script.cancels_lost:
+            raise ConnectionLostError("nobody there")
+        if not self.script.deaf_to_cancel:
+            self._cancelled.set()
 
     async def alive(self) -> bool:
-        return False
+        return not self.dead
 
     async def last_words(self) -> LastWords:
-        return LastWords(Evidence(Reason.SANDBOX_LOST, "scripted sandboxes leave nothing"))
+        return self.script.last_words
 
-    async def evidence(self) -> None:
-        return None
+    async def evidence(self) -> Evidence | None:
+        return self.script.evidence
 
     async def release(self) -> None:
-        return
+        self.releases += 1
+        self.dead = True
+        if self._child is not None:
+            self._child.cancel()
+
+    async def _run(self) -> None:
+        """The child: writes its frames, then the report; a cancel ends it at a gate."""
+        self._write(encode_frame(FrameKind.STARTED, encode_json({"setup_ms": 0.1})))
+        ending = self.script.report
+        for frame in self.script.frames:
+            if isinstance(frame, bytes):
+                self._write(frame)
+            elif await self._stopped_at(frame):
+                ending = {"cause": Cause.CANCELLED, "exit_code": None, "signal": 15}
+                break
+        text = encode_json(report(self.calls[0]["execution_id"], **ending))
+        self._write(encode_frame(FrameKind.REPORT, text))
+        self.complete = True
+        self._tell()
+
+    async def _stopped_at(self, gate: asyncio.Event) -> bool:
+        waits = [asyncio.ensure_future(event.wait()) for event in (gate, self._cancelled)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return not gate.is_set()
+
+    def _write(self, data: bytes) -> None:
+        self.journal += data
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news.clear()
+
+    async def _read(self, offset: int) -> AsyncIterator[bytes]:
+        self.connections += 1
+        cut = self.script.cuts.pop(0) if self.script.cuts else None
+        ends = [end for end in (cut, self.script.dies_at) if end is not None]
+        while True:
+            end = min([len(self.journal), offset + self.script.chunk, *ends])
+            if offset < end:
+                yield bytes(self.journal[offset:end])
+                offset = end
+            elif ends and offset >= min(ends):
+                self._break(offset)
+                return
+            elif self.complete:
+                return
+            else:
+                await self._news.wait()
+
+    def _break(self, offset: int) -> None:
+        self.dead = self.dead or (self.script.dies_at is not None and offset >= self.script.dies_at)
+        if not self.script.cut_quietly:
+            raise ConnectionLostError(f"cut at {offset}")
 
 
-@dataclass
 class ScriptedBackend:
-    """Makes sandboxes that play ``scripts``: code to frames and changes of the report."""
+    """Makes sandboxes by ``scripts``: a function of the plan. Sandboxes outlive a service, as on a cluster."""
 
-    name: str = "local"
-    scripts: dict[str, tuple[Frames, dict[str, Any]]] = field(
-        default_factory=lambda: {WAITING: ([(FrameKind.STDOUT, b"waiting\n")], {})}
-    )
-    calls: list[Call] = field(default_factory=list)
-    waiting: asyncio.Event = field(default_factory=asyncio.Event)
-    release: asyncio.Event = field(default_factory=asyncio.Event)
-    problems: tuple[str, ...] = ()
+    name = "scripted"
+
+    def __init__(self, script: Callable[[Plan], Script]) -> None:
+        self.script = script
+        self.sandboxes: dict[str, ScriptedSandbox] = {}
+        self.created: list[str] = []
+        self.problems: tuple[str, ...] = ()
+        self.create_errors: list[Exception] = []
+        self.find_errors: list[Exception] = []
+        self.started = self.stopped = 0
 
     async def start(self) -> None:
-        return
+        self.started += 1
 
     async def stop(self) -> None:
-        self.release.set()
+        self.stopped += 1
 
     def health(self) -> Health:
         return Health(not self.problems, self.problems, ("scripted",))
 
     async def create(self, name: str, execution_id: str, plan: Plan) -> ScriptedSandbox:
-        return ScriptedSandbox(name, self)
+        del execution_id
+        if self.create_errors:
+            raise self.create_errors.pop(0)
+        if name not in self.sandboxes:
+            self.sandboxes[name] = ScriptedSandbox(name, self.script(plan))
+            self.created.append(name)
+        return self.sandboxes[name]
 
-    async def find(self, name: str) -> None:
-        return None
+    async def find(self, name: str) -> ScriptedSandbox | None:
+        if self.find_errors:
+            raise self.find_errors.pop(0)
+        return self.sandboxes.get(name)
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
-        return 0
+        doomed = [name for name in self.sandboxes if not await is_wanted(name.removeprefix("x-").upper())]
+        for name in doomed:
+            await self.sandboxes.pop(name).release()
+        return len(doomed)
 
     def describe(self) -> Mapping[str, object]:
         return {}
+
+
+def log_copy(*frames: tuple[FrameKind, bytes]) -> LogCopy:
+    """A pod's log as the backend parsed it."""
+    return LogCopy(frames=list(frames), started=True)

@@ -89,6 +89,14 @@ class Service:
                 raise AssertionError(f"never printed {text!r}: {self.get(execution_id)}")
             time.sleep(0.02)
 
+    def wait_log(self, text: str, seconds: float = 30) -> None:
+        """Wait until a line of the log has the text."""
+        deadline = time.monotonic() + seconds
+        while not any(text in line for line in self.log):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"never logged {text!r}:\n" + "".join(self.log))
+            time.sleep(0.02)
+
     def kill(self) -> None:
         """SIGKILL: a crash."""
         self.process.kill()

@@ -1,0 +1,44 @@
+"""The secret that sandbox tokens are derived from: given by the operator, or kept in the data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from executor_api.errors import ConfigurationError
+
+LEAST_CHARACTERS = 32
+FILE_NAME = "master.key"
+
+
+def master_key(given: str, data_dir: Path) -> bytes:
+    """Return the key; where none is given, the one of the data directory, made at the first start.
+
+    It must outlive the service: without it, the results of sandboxes that outlived a crash can't be read.
+    Raises `ConfigurationError`.
+    """
+    if given:
+        return _long_enough(given, "the master key (EXECUTOR_MASTER_KEY)")
+    path = data_dir / FILE_NAME
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            _create(path, secrets.token_hex(32))
+        return _long_enough(path.read_text().strip(), f"the master key in {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"the master key in {path} can't be used: {error}; name a directory of your own with --data-dir"
+        ) from None
+
+
+def _create(path: Path, text: str) -> None:
+    """Whole or not at all: another process may start at the same time, and we may be killed."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:  # its mode is 0600
+        draft.write(secrets.token_hex(32) + "\n")
+        draft.flush()
+        os.fsync(draft.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft.name)

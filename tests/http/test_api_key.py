@@ -1,0 +1,51 @@
+"""One key in front of everything but the probes."""
+
+from __future__ import annotations
+
+import pytest
+from support.http_service import ServiceMaker
+
+from executor_api.app import check_exposure
+from executor_api.errors import ConfigurationError
+from executor_api.settings import Settings
+
+KEY = "s3cret-kéy"
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "", KEY, f"Basic {KEY}", "Bearer", "Bearer wrong", f"Bearer {KEY}x", "Bearer é"]
+)
+async def test_without_the_key_nothing_runs(make_service: ServiceMaker, authorization: str | None) -> None:
+    """A missing, malformed or wrong key gets 401 on every path but the probes, and is counted."""
+    service = await make_service(api_key=KEY)
+    headers = {} if authorization is None else {"Authorization": authorization.encode()}
+    for method, path in (("POST", "/execute"), ("GET", "/executions"), ("GET", "/metrics"), ("GET", "/nothing")):
+        answer = await service.client.request(method, path, headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    for path in ("/healthz", "/readyz"):
+        assert (await service.client.get(path, headers=headers)).status_code == 200
+    metrics = await service.client.get("/metrics", headers={"Authorization": f"Bearer {KEY}".encode()})
+    assert 'executor_auth_failures_total{method="api_key"} 4.0' in metrics.text
+
+
+async def test_with_the_key_everything_works(make_service: ServiceMaker) -> None:
+    """The scheme's case does not matter (RFC 9110)."""
+    service = await make_service(api_key=KEY)
+    for scheme in ("Bearer", "bearer"):
+        headers = {"Authorization": f"{scheme} {KEY}".encode()}
+        assert (await service.client.post("/execute", json={"code": "1"}, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_no_key(host: str) -> None:
+    """On this machine alone the service runs without a key."""
+    check_exposure(Settings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", ""])  # noqa: S104  nothing listens here
+def test_beyond_loopback_a_key_is_needed(host: str) -> None:
+    """Whoever can reach the port can run code: without a key the service refuses to listen, and says what to do."""
+    with pytest.raises(ConfigurationError, match="EXECUTOR_API_KEY"):
+        check_exposure(Settings(host=host))
+    check_exposure(Settings(host=host, api_key=KEY))

@@ -1,0 +1,53 @@
+"""What Prometheus gets to see."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+from support.http_service import Service
+
+from executor_api.domain.outcome import Reason
+from executor_api.http.metrics import OUTCOMES
+from executor_runner.protocol.frames import FrameKind, encode_json
+
+
+async def samples(service: Service) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = (await service.client.get("/metrics")).text
+    families = text_string_to_metric_families(text)
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def sample(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return f"executor_{name}", frozenset(labels.items())
+
+
+async def test_executions_are_counted_by_how_they_ended(service: Service) -> None:
+    """Endings, phases, output and truncation are there, with no label that grows with use."""
+    service.backend.scripts["boom"] = ([(FrameKind.STDOUT, b"12345")], {"exit_code": 7})
+    gap = encode_json({"stream": 2, "dropped_bytes": 9})
+    service.backend.scripts["echo"] = ([(FrameKind.GAP, gap)], {})
+    await service.client.post("/execute", json={"code": "boom"})
+    await service.client.post("/execute", json={"code": "echo", "language": "python"})
+    await service.client.post("/execute", json={"command": "ls"})
+    found = await samples(service)
+    ended = {"mode": "warm", "template": "default"}
+    assert found[sample("executions_total", **ended, language="python", outcome="error")] == 1
+    assert found[sample("executions_total", **ended, language="python", outcome="ok")] == 1
+    assert found[sample("executions_total", **ended, language="shell", outcome="ok")] == 1
+    assert found[sample("executions_accepted_total")] == 3
+    assert found[sample("execution_duration_seconds_count", phase="run", mode="warm")] == 3
+    assert found[sample("output_bytes_sum", stream="stdout")] == 5
+    assert found[sample("output_truncated_total", stream="stderr")] == 1
+    assert found[sample("queue_wait_seconds_count")] == 3
+    assert found[sample("result_source_total", source="http")] == 3
+    assert found[sample("inflight_executions")] == 0
+
+
+async def test_slots_in_use_are_a_gauge(service: Service) -> None:
+    """A running call is seen while it runs."""
+    await service.waiting()
+    assert (await samples(service))[sample("inflight_executions")] == 1
+
+
+def test_every_reason_has_an_outcome() -> None:
+    """A new reason can't be forgotten in the table."""
+    assert set(OUTCOMES) == {None, *Reason}
