@@ -25,8 +25,9 @@ def master_key(given: str, data_dir: Path) -> bytes:
     path = data_dir / FILE_NAME
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            _create(path, secrets.token_hex(32))
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):
+                _create(path, secrets.token_hex(32))
         return _long_enough(path.read_text().strip(), f"the master key in {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
@@ -37,8 +38,13 @@ def master_key(given: str, data_dir: Path) -> bytes:
 def _create(path: Path, text: str) -> None:
     """Whole or not at all: another process may start at the same time, and we may be killed."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:  # its mode is 0600
-        draft.write(secrets.token_hex(32) + "\n")
+        draft.write(text + "\n")
         draft.flush()
         os.fsync(draft.fileno())
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(draft.name)
+        path.hardlink_to(draft.name)
+
+
+def _long_enough(key: str, name: str) -> bytes:
+    if len(key) < LEAST_CHARACTERS:
+        raise ConfigurationError(f"{name} has {len(key)} characters; it needs {LEAST_CHARACTERS} or more")
+    return key.encode()

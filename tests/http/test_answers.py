@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.http_service import Service, ServiceMaker, gone
-from support.scripted import WAITING
+from support.playback import WAITING
 
 from executor_runner.protocol.frames import FrameKind, encode_artifact, encode_json
 

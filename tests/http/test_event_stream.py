@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx_sse
 from support.http_service import Service, gone
-from support.scripted import Frames
+from support.playback import Frames
 
 from executor_api.http import sse
 from executor_runner.protocol.frames import FrameKind, encode_artifact, encode_json

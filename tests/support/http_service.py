@@ -20,7 +20,7 @@ from executor_api.http.metrics import Metrics
 from executor_api.service.executor import Executor, Limits
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.settings import Settings
-from support.scripted import WAITING, ScriptedBackend
+from support.playback import WAITING, ScriptedBackend
 
 TEMPLATES = {
     "default": Template(name="default"),
