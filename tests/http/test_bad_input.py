@@ -189,6 +189,17 @@ async def test_a_stopped_executor_is_a_503(service: Service) -> None:
     assert re.fullmatch(r"[1-9]\d*", answer.headers["retry-after"])
 
 
+async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours is a problem without its inside; the log has the traceback."""
+    service.backend.fault = RuntimeError("inside")
+    answer = await service.client.post("/execute", json={"code": "1"})
+    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
+    assert "inside" not in answer.text
+    assert "RuntimeError: inside" in caplog.text
+
+
 def _head(*fields: str) -> bytes:
     lines = ["POST /execute HTTP/1.1", "Host: x", "Content-Type: application/json", *fields, "", ""]
     return "\r\n".join(lines).encode()

@@ -115,6 +115,7 @@ class ScriptedBackend:
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     problems: tuple[str, ...] = ()
+    fault: Exception | None = None
 
     async def start(self) -> None:
         return
@@ -123,6 +124,8 @@ class ScriptedBackend:
         self.release.set()
 
     def health(self) -> Health:
+        if self.fault is not None:
+            raise self.fault
         return Health(not self.problems, self.problems, ("scripted",))
 
     async def create(self, name: str, execution_id: str, plan: Plan) -> ScriptedSandbox:
