@@ -18,6 +18,9 @@ FASTEST_GROWTH = 4 * 1024 * MIB
 """Bytes a second that a process may allocate while we do not look; decides how soon we look again."""
 SHORTEST_POLL = 0.005
 LONGEST_POLL = 0.05
+MANY_PROCESSES = 200
+"""From so many on we find out, each `FORK_POLL` seconds, whether the node's own limit is reached."""
+FORK_POLL = 0.25
 STORAGE_POLL = 0.25
 """Seconds between two looks at the disk, and more when a look takes long."""
 
@@ -73,6 +76,7 @@ class Guard:
         self._meter: MemoryMeter = group or TreeMeter(tree)
         self._threshold = _threshold(limits["memory_bytes"], kernel_enforces=group is not None)
         self._storage_due = 0.0
+        self._fork_due = 0.0
         self.next_look = SHORTEST_POLL
         """Seconds until `look` should be called again."""
 
@@ -86,9 +90,13 @@ class Guard:
 
     def _look_at_processes(self) -> Verdict | None:
         count, most = len(self._tree.pids()), self._limits["processes"]
-        if count <= most:
-            return None
-        return Verdict(Cause.PROCESS_LIMIT, f"more than {most} processes at once")
+        if count > most:
+            return Verdict(Cause.PROCESS_LIMIT, f"more than {most} processes at once")
+        if count >= MANY_PROCESSES and time.monotonic() >= self._fork_due:
+            self._fork_due = time.monotonic() + FORK_POLL
+            if not _can_fork():
+                return Verdict(Cause.PROCESS_LIMIT, f"{count} processes, and the node allows this sandbox no more")
+        return None
 
     def _look_at_memory(self) -> Verdict | None:
         if self._threshold is None:
@@ -110,6 +118,17 @@ class Guard:
         if used <= limit:
             return None
         return Verdict(Cause.STORAGE_LIMIT, f"{used // MIB} MiB on disk of a limit of {limit // MIB} MiB")
+
+
+def _can_fork() -> bool:
+    """Whether the kernel still gives a process. A pod's limit of processes is nowhere to be read inside of it."""
+    try:
+        pid = os.fork()
+    except OSError:
+        return False
+    if pid == 0:
+        os._exit(0)
+    return True
 
 
 def disk_usage(folder: Path) -> int:
