@@ -1,0 +1,136 @@
+"""A stand-in for the runner in a pod: the protocol's HTTP face over a scripted journal, on an address of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import web
+
+from executor_runner.protocol import CALL_PATH, DONE_PATH, PORT, TOKEN_HEADER
+from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
+from executor_runner.protocol.shapes import Report
+from executor_runner.protocol.tokens import token_hash
+
+
+def report(execution_id: str = "e1", **fields: object) -> Report:
+    """A report of a call that succeeded and printed nothing, but for the given fields."""
+    plain: Report = {
+        "version": 1,
+        "execution_id": execution_id,
+        "cause": None,
+        "message": "",
+        "exit_code": 0,
+        "signal": None,
+        "stdout_bytes": 0,
+        "stderr_bytes": 0,
+        "stdout_dropped_bytes": 0,
+        "stderr_dropped_bytes": 0,
+        "run_ms": 1.0,
+        "collect_ms": 1.0,
+        "usage": {"cpu_seconds": 0.0, "peak_memory_bytes": 0},
+        "processes": {"left_behind": 0, "zombies": 0, "unkillable": 0},
+    }
+    plain.update(fields)  # type: ignore[typeddict-item]
+    return plain
+
+
+class FakeRunner:
+    """Answers as a runner does; a test appends to its journal and cuts its connections."""
+
+    def __init__(self, ip: str, expected_hash: str) -> None:
+        self.ip = ip
+        self.calls: list[bytes] = []
+        self.token = ""
+        self.cancelled = False
+        self.done = asyncio.Event()
+        self.claimed = asyncio.Event()
+        self.journal = bytearray()
+        self.complete = False
+        self._expected_hash = expected_hash
+        self._grown = asyncio.Condition()
+        self._readers: set[asyncio.Transport] = set()
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post(CALL_PATH, self._claim)
+        app.router.add_get(CALL_PATH, self._resume)
+        app.router.add_delete(CALL_PATH, self._cancel)
+        app.router.add_post(DONE_PATH, self._done)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self.ip, PORT, reuse_address=True).start()
+
+    async def stop(self) -> None:
+        """Close listener and connections."""
+        if self._runner is not None:
+            self.cut()
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def write(self, kind: FrameKind, payload: bytes = b"") -> None:
+        """Append a frame."""
+        async with self._grown:
+            self.journal += encode_frame(kind, payload)
+            self.complete = kind is FrameKind.REPORT
+            self._grown.notify_all()
+
+    async def finish(self, **fields: object) -> None:
+        """Append the report."""
+        await self.write(FrameKind.REPORT, encode_json(report(**fields)))  # type: ignore[arg-type]
+
+    def cut(self) -> None:
+        """Cut the connections of all readers."""
+        for transport in self._readers:
+            transport.abort()
+
+    def _is_refused(self, request: web.Request) -> bool:
+        return token_hash(request.headers.get(TOKEN_HEADER, "")) != self._expected_hash
+
+    async def _claim(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        if self._is_refused(request):
+            return web.Response(status=401, text="this sandbox has another token\n")
+        if self.calls:
+            return web.Response(status=409, text="claimed\n")
+        self.calls.append(body)
+        self.token = request.headers[TOKEN_HEADER]
+        self.claimed.set()
+        return await self._stream(request, 0)
+
+    async def _resume(self, request: web.Request) -> web.StreamResponse:
+        if self._is_refused(request):
+            return web.Response(status=401, text="this sandbox has another token\n")
+        if not self.calls:
+            return web.Response(status=404, text="no call yet\n")
+        return await self._stream(request, int(request.query["offset"]))
+
+    async def _cancel(self, request: web.Request) -> web.StreamResponse:
+        if self._is_refused(request):
+            return web.Response(status=401)
+        self.cancelled = True
+        return web.Response(status=202)
+
+    async def _done(self, request: web.Request) -> web.StreamResponse:
+        if self._is_refused(request):
+            return web.Response(status=401)
+        self.done.set()
+        return web.Response(status=204)
+
+    async def _stream(self, request: web.Request, offset: int) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        assert request.transport is not None
+        self._readers.add(request.transport)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                async with self._grown:
+                    await self._grown.wait_for(lambda at=offset: len(self.journal) > at or self.complete)
+                await response.write(bytes(self.journal[offset:]))
+                offset = len(self.journal)
+                if self.complete:
+                    break
+            await response.write_eof()
+        return response

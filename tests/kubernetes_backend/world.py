@@ -1,0 +1,173 @@
+"""A backend against a fake API server whose pods are fake runners on loopback addresses of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+from executor_api.backends.base import Sandbox
+from executor_api.backends.kubernetes.backend import KubernetesBackend
+from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings
+from executor_api.domain.request import ExecutionRequest
+from executor_api.domain.template import Plan, Template, plan
+from executor_runner.protocol import PORT, TOKEN_HASH_ENV
+from kubernetes_backend.fake_apiserver import NAMESPACE, FakeApiServer
+from kubernetes_backend.fake_objects import Object
+from kubernetes_backend.fake_runner import FakeRunner
+
+MASTER_KEY = b"k" * 32
+READY_SECONDS = 10
+
+
+class World:
+    """A fake cluster: makes pods for Jobs and runners for pods, and lets a test disturb both."""
+
+    def __init__(self, tmp_path: Path, addresses: Callable[[], str]) -> None:
+        self.api = FakeApiServer(self.play)
+        self.runners: dict[str, FakeRunner] = {}
+        self.running = True
+        """Whether new pods get to run."""
+        self.pod_ip: str | None = None
+        """The address that pods claim to have; None: the one where their runner listens."""
+        self._addresses = addresses
+        self._tmp_path = tmp_path
+        self._backends: list[KubernetesBackend] = []
+        self.strangers_requests: list[tuple[str, dict[str, str]]] = []
+        self._strangers: list[web.ServerRunner] = []
+
+    async def play(self, api: FakeApiServer, job: Object) -> None:
+        """Make the Job's pod and let it run."""
+        pod = pod_of(job)
+        await api.objects.put("pods", pod)
+        if self.running:
+            await self.run_pod(job["metadata"]["name"])
+
+    async def run_pod(self, job: str) -> FakeRunner:
+        """Start a runner and let the pod show it."""
+        pod = self.pod(job)
+        env = {item["name"]: item["value"] for item in pod["spec"]["containers"][0]["env"]}
+        runner = FakeRunner(self._addresses(), env[TOKEN_HASH_ENV])
+        await runner.start()
+        self.runners[job] = runner
+        pod["fakeAddress"] = runner.ip
+        pod["spec"]["nodeName"] = "node-1"
+        pod["status"].update(phase="Running", podIP=self.pod_ip or runner.ip)
+        pod["status"]["containerStatuses"] = [{"name": "runner", "image": "i", "state": {"running": {}}}]
+        await self.api.objects.put("pods", pod)
+        return runner
+
+    async def stranger(self) -> str:
+        """Another web server on the runners' port; returns its address."""
+
+        async def answer(request: web.BaseRequest) -> web.Response:
+            self.strangers_requests.append((request.method, dict(request.headers)))
+            return web.Response(status=404)
+
+        runner = web.ServerRunner(web.Server(answer))
+        await runner.setup()
+        address = self._addresses()
+        await web.TCPSite(runner, address, PORT).start()
+        self._strangers.append(runner)
+        return address
+
+    def pod(self, job: str) -> Object:
+        """The Job's pod as it is stored."""
+        found = self.api.objects.get("pods", f"{job}-abcde")
+        assert found is not None
+        return found
+
+    async def change_pod(self, job: str, **fields: Any) -> None:
+        """Set fields of its status; ``metadata`` goes to the metadata."""
+        pod = self.pod(job)
+        pod["metadata"].update(fields.pop("metadata", {}))
+        pod["status"].update(fields)
+        await self.api.objects.put("pods", pod)
+
+    async def end_pod(self, job: str, message: str = "", reason: str = "Completed", code: int = 0) -> None:
+        """Stop its runner and show the container as terminated."""
+        await self.runners[job].stop()
+        ended = {"exitCode": code, "reason": reason, "message": message}
+        state = [{"name": "runner", "image": "i", "state": {"terminated": ended}}]
+        await self.change_pod(job, phase="Failed" if code else "Succeeded", containerStatuses=state)
+
+    def kubeconfig(self, **user: str) -> Path:
+        """A kubeconfig that leads here."""
+        path = self._tmp_path / "kubeconfig"
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "fake",
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+            "clusters": [{"name": "fake", "cluster": {"server": self.api.url}}],
+            "users": [{"name": "fake", "user": user or {"token": self.api.token}}],
+        }
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def backend(self, mode: DispatchMode = DispatchMode.AUTO) -> KubernetesBackend:
+        """A backend for this cluster, not started."""
+        settings = KubernetesSettings(
+            master_key=MASTER_KEY,
+            namespace=NAMESPACE,
+            image="sandbox:1",
+            kubeconfig=str(self.kubeconfig()),
+            dispatch=mode,
+        )
+        backend = KubernetesBackend(settings, {})
+        self._backends.append(backend)
+        return backend
+
+    async def started(self, mode: DispatchMode = DispatchMode.AUTO) -> KubernetesBackend:
+        """A backend that says it is ready."""
+        backend = self.backend(mode)
+        await backend.start()
+        await until(lambda: backend.health().ready)
+        return backend
+
+    async def close(self) -> None:
+        """End everything."""
+        for backend in self._backends:
+            await backend.stop()
+        for runner in self.runners.values():
+            await runner.stop()
+        for stranger in self._strangers:
+            await stranger.cleanup()
+        await self.api.end()
+
+
+def pod_of(job: Object) -> Object:
+    """The pod the Job controller makes."""
+    name = job["metadata"]["name"]
+    labels = {**job["spec"]["template"]["metadata"]["labels"], "batch.kubernetes.io/job-name": name}
+    spec = dict(job["spec"]["template"]["spec"])
+    return {"metadata": {"name": f"{name}-abcde", "labels": labels}, "spec": spec, "status": {"phase": "Pending"}}
+
+
+def plan_of(**template: Any) -> Plan:
+    """A plan for a small call."""
+    request = ExecutionRequest(code="print(1)")
+    return plan(request, {"default": Template(name="default", **template)})
+
+
+async def until(condition: Callable[[], object], seconds: float = READY_SECONDS) -> None:
+    """Wait for something that no event tells."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the condition is about the outside, nobody could set an event
+            await asyncio.sleep(0.01)
+
+
+async def ready(backend: KubernetesBackend, name: str = "x-1", **template: Any) -> Sandbox:
+    """A sandbox that can be dialled."""
+    sandbox = await backend.create(name, f"e-{name}", plan_of(**template))
+    await sandbox.ready()
+    return sandbox
+
+
+async def read(source: AsyncIterator[bytes]) -> bytes:
+    """All that a connection brings."""
+    return b"".join([data async for data in source])
