@@ -49,8 +49,8 @@ class LocalSandbox:
         self._writer.write(CANCEL)
 
     async def alive(self) -> bool:
-        """Without its connection it is as good as dead: the runner kills everything when that closes."""
-        return False
+        """Until its one connection is used; when that ends, so does everything behind it."""
+        return self._writer is None
 
     async def last_words(self) -> LastWords:
         """A local sandbox leaves nothing but what it sent."""
