@@ -77,6 +77,18 @@ class Namespace:
         finally:
             self.core.delete_namespaced_resource_quota("test", self.name)
 
+    @contextlib.contextmanager
+    def devices(self, resource: str, count: int) -> Iterator[None]:
+        """Extended resources on the first node meanwhile, told to its status as a device plugin would."""
+        node = self.core.list_node().items[0].metadata.name
+        path = "/status/capacity/" + resource.replace("/", "~1")
+        self.core.patch_node_status(node, [{"op": "add", "path": path, "value": str(count)}])
+        self._wait(lambda: self.core.read_node(node).status.allocatable.get(resource) == str(count))
+        try:
+            yield
+        finally:
+            self.core.patch_node_status(node, [{"op": "remove", "path": path}])
+
     def wait_empty(self, seconds: float = 60) -> None:
         """Wait until no Job and no pod of the service is left."""
         self._wait(lambda: not self.jobs() and not self.pods(), seconds)
