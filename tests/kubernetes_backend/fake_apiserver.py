@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
-Script = Callable[["FakeApiServer", Object], Awaitable[None]]
+Script = Callable[["FakeApiServer", Object], Coroutine[Any, Any, None]]
 
 
 def status(code: int, reason: str, message: str, **headers: str) -> web.Response:

@@ -125,12 +125,11 @@ class FakeRunner:
         assert request.transport is not None
         self._readers.add(request.transport)
         with contextlib.suppress(ConnectionError):
-            while True:
+            while not self.complete or offset < len(self.journal):
                 async with self._grown:
-                    await self._grown.wait_for(lambda at=offset: len(self.journal) > at or self.complete)
+                    while not self.complete and offset == len(self.journal):
+                        await self._grown.wait()
                 await response.write(bytes(self.journal[offset:]))
                 offset = len(self.journal)
-                if self.complete:
-                    break
             await response.write_eof()
         return response

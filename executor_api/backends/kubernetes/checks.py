@@ -19,6 +19,8 @@ from executor_api.backends.kubernetes.errors import (
 )
 from executor_api.backends.kubernetes.job_template import Tree
 
+_PATIENCE_SECONDS = 1.0
+"""A check is repeated anyway; what is wrong should show soon."""
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
@@ -83,7 +85,7 @@ async def _is_allowed(client: ApiClient, namespace: str, right: Right) -> bool:
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    answer = await client.create(_REVIEWS, review)
+    answer = await client.create(_REVIEWS, review, patience=_PATIENCE_SECONDS)
     return bool(answer["status"]["allowed"])
 
 
@@ -97,7 +99,7 @@ def _rights_problem(missing: Sequence[Right], namespace: str) -> list[str]:
 async def _namespace_problem(client: ApiClient, namespace: str, sample: Tree) -> list[str]:
     """Only trying to create something there tells whether a namespace exists without rights on namespaces."""
     try:
-        await client.create(names.jobs_path(namespace), sample, {"dryRun": "All"})
+        await client.create(names.jobs_path(namespace), sample, {"dryRun": "All"}, _PATIENCE_SECONDS)
     except MissingError:
         return [f"namespace {namespace} does not exist; create it, or name another with --namespace"]
     except ForbiddenError as error:

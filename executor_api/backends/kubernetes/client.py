@@ -62,9 +62,11 @@ class ApiClient:
         """Read an object or a list."""
         return await self._request("GET", path, params=params, patience=patience)
 
-    async def create(self, path: str, body: Any, params: Params | None = None) -> Any:
+    async def create(
+        self, path: str, body: Any, params: Params | None = None, patience: float = PATIENCE_SECONDS
+    ) -> Any:
         """Create an object whose name the caller chose; tried again after doubt: `ConflictError` can mean success."""
-        return await self._request("POST", path, params=params, body=body)
+        return await self._request("POST", path, params=params, body=body, patience=patience)
 
     async def delete(self, path: str, patience: float = PATIENCE_SECONDS) -> None:
         """Delete an object and, in the background, what it owns: the default would leave a Job's pod running."""

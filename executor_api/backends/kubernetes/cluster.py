@@ -10,10 +10,12 @@ from executor_api.backends.kubernetes.cache import PodCache
 from executor_api.backends.kubernetes.classify import Absent
 from executor_api.backends.kubernetes.client import ApiClient
 from executor_api.backends.kubernetes.dialer import Dialer
-from executor_api.backends.kubernetes.errors import ApiError, KubernetesError, MissingError
+from executor_api.backends.kubernetes.errors import KubernetesError, MissingError
 from executor_api.backends.kubernetes.snapshot import EventSnapshot, JobSnapshot, parse_events, parse_job
 from executor_api.errors import ConfigurationError
 
+DELETE_PATIENCE_SECONDS = 30.0
+"""Nobody waits for a deletion, and whatever it misses has to be collected as garbage."""
 _PATIENCE_SECONDS = 2.0
 """Evidence is worth a short wait only: the call it belongs to has ended."""
 
@@ -50,9 +52,10 @@ class Cluster:
     async def delete_job(self, name: str) -> bool:
         """Delete a Job and its pod; False if the API server could not be told."""
         try:
-            await self.client.delete(f"{names.jobs_path(self.namespace)}/{name}")
+            path = f"{names.jobs_path(self.namespace)}/{name}"
+            await self.client.delete(path, DELETE_PATIENCE_SECONDS)
         except MissingError:
             return True
-        except (ApiError, KubernetesError, ConfigurationError):
+        except (KubernetesError, ConfigurationError):
             return False
         return True

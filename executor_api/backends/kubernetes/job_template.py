@@ -45,7 +45,7 @@ def built_in_source() -> str:
 
 def to_yaml(value: Any) -> str:
     """JSON that is YAML, too: pure ASCII, without the surrogate pairs that YAML parsers refuse or garble."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)  # str() of an undefined value says which it is
     return re.sub(r"[^ -~]", lambda match: _escaped(ord(match[0])), text)
 
 
@@ -64,7 +64,7 @@ def _render(source: str, template: Template, default_image: str, place: str) -> 
         line = getattr(error, "lineno", None)
         where = f"{place}, line {line}" if line else place
         raise ConfigurationError(f"Job template {where}: {error.message}") from None
-    except (TypeError, ValueError) as error:  # a filter was given something undefined, or not JSON
+    except (TypeError, ValueError) as error:  # arithmetic and filters on values of another kind
         raise ConfigurationError(f"Job template {place}: {error}") from None
 
 

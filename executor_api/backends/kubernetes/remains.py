@@ -10,7 +10,7 @@ from executor_api.backends.base import LastWords
 from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.classify import ending, outside, shows_cause
 from executor_api.backends.kubernetes.cluster import Cluster
-from executor_api.backends.kubernetes.errors import ApiError, KubernetesError, MissingError
+from executor_api.backends.kubernetes.errors import KubernetesError, MissingError
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.domain.outcome import Evidence
 from executor_api.errors import ConfigurationError
@@ -70,7 +70,7 @@ async def _read_log(cluster: Cluster, pod: PodSnapshot, token: str) -> LogCopy |
             text = await _fetch_log(cluster, pod)
         except MissingError:
             return found
-        except (ApiError, KubernetesError, ConfigurationError):
+        except (KubernetesError, ConfigurationError):
             continue
         found = await asyncio.to_thread(podlog.parse, token, text.splitlines())
         if found.report is not None or not pod.ended:
