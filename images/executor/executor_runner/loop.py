@@ -63,12 +63,16 @@ class Loop:
         """Serve until `stop`."""
         while self._running:
             for key, ready in self._selector.select(self._patience()):
-                read, write = key.data
-                if ready & selectors.EVENT_READ and read is not None:
-                    read()
-                if ready & selectors.EVENT_WRITE and write is not None and key.fd in self._selector.get_map():
-                    write()
+                self._serve(key.fd, ready)
             self._run_timers()
+
+    def _serve(self, descriptor: int, ready: int) -> None:
+        """Run what is watched now: a callback of this very round may have changed it, or closed the descriptor."""
+        for event, index in ((selectors.EVENT_READ, 0), (selectors.EVENT_WRITE, 1)):
+            key = self._selector.get_map().get(descriptor) if ready & event else None
+            callback = key.data[index] if key is not None else None
+            if callback is not None:
+                callback()
 
     def _patience(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:
