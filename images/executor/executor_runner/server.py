@@ -44,9 +44,17 @@ class Request:
         return cls(method, url.path, parse_qs(url.query), headers)
 
     @property
+    def token(self) -> str:
+        """The token it brings; empty if none."""
+        return self.headers.get(TOKEN_HEADER.lower(), "")
+
+    @property
     def content_length(self) -> int:
         """Body size; 0 if none is announced. Raises ``ValueError`` for nonsense."""
-        return int(self.headers.get("content-length", "0"))
+        text = self.headers.get("content-length", "0")
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError(f"length {text[:16]!r}")
+        return int(text)
 
 
 class HttpServer:
@@ -57,21 +65,21 @@ class HttpServer:
         self._runner = runner
         self._listener = listener
         self._expected_hash = expected_hash
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # oldest first
         self.delivered = False
         self.on_claim: Callable[[str, Journal], None] = lambda _token, _journal: None
         self.on_done: Callable[[], None] = loop.stop
         listener.settimeout(0)
         loop.watch(listener.fileno(), read=self._accept)
 
+    def knows(self, request: Request) -> bool:
+        """Whether the request has our token."""
+        return hmac.compare_digest(token_hash(request.token), self._expected_hash)
+
     def handle(self, connection: _Connection, request: Request, body: bytes) -> None:
-        """Answer one complete request."""
-        token = request.headers.get(TOKEN_HEADER.lower(), "")
-        if not hmac.compare_digest(token_hash(token), self._expected_hash):
-            connection.answer(401, b"this sandbox has another token\n")
-            return
+        """Answer one complete request that has our token."""
         action = {
-            ("POST", CALL_PATH): lambda: self._claim(connection, token, body),
+            ("POST", CALL_PATH): lambda: self._claim(connection, request.token, body),
             ("GET", CALL_PATH): lambda: self._resume(connection, request),
             ("DELETE", CALL_PATH): lambda: self._cancel(connection),
             ("POST", DONE_PATH): lambda: self._done(connection),
@@ -83,7 +91,7 @@ class HttpServer:
 
     def forget(self, connection: _Connection) -> None:
         """The connection is closed."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
     def feed_readers(self) -> None:
         """The journal has grown."""
@@ -95,12 +103,19 @@ class HttpServer:
             sock, _ = self._listener.accept()
         except OSError:
             return  # gone before we looked
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
             sock.close()
             return
         sock.settimeout(0)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connections.add(_Connection(self._loop, self, sock))
+        self._connections[_Connection(self._loop, self, sock)] = None
+
+    def _make_room(self) -> bool:
+        """Drop the oldest connection that has not shown our token: the call itself may open as many as it likes."""
+        stranger = next((connection for connection in self._connections if not connection.trusted), None)
+        if stranger is not None:
+            stranger.close()
+        return stranger is not None
 
     def _claim(self, connection: _Connection, token: str, body: bytes) -> None:
         def attach(journal: Journal) -> None:
@@ -154,6 +169,8 @@ class _Connection:
         self._journal: Journal | None = None
         self._offset = 0
         self._last = False
+        self.trusted = False
+        """Whether its request has our token. Before that we keep no more of it than a head."""
         self._timer: Timer = loop.call_later(HEAD_SECONDS, self.close)
         loop.watch(sock.fileno(), read=self._on_readable)
 
@@ -191,7 +208,9 @@ class _Connection:
         self._flush()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Safe to call twice."""
+        if self._sock.fileno() < 0:
+            return
         self._timer.cancel()
         self._loop.watch(self._sock.fileno())
         self._sock.close()
@@ -213,25 +232,36 @@ class _Connection:
 
     def _parse(self) -> None:
         try:
-            if self._request is None:
-                head, separator, rest = bytes(self._input).partition(b"\r\n\r\n")
-                if not separator:
-                    if len(head) > MAX_HEAD:
-                        self.answer(431, b"head too large\n")
-                    return
-                self._request, self._input = Request.parse(head), bytearray(rest)
-                if self._request.headers.get("expect", "").lower() == "100-continue":
-                    self._output += b"HTTP/1.1 100 Continue\r\n\r\n"
-                    self._flush()
-            if not 0 <= self._request.content_length <= MAX_BODY or "transfer-encoding" in self._request.headers:
-                self.answer(413, b"a body needs a Content-Length within the limit\n")
-            elif len(self._input) >= self._request.content_length:
-                self._timer.cancel()
-                body = bytes(self._input[: self._request.content_length])
-                self._input.clear()
-                self._server.handle(self, self._request, body)
+            request = self._request or self._parse_head()
         except ValueError:
             self.answer(400, b"not an HTTP/1.1 request\n")
+            return
+        if request is not None and self.trusted and len(self._input) >= request.content_length:
+            self._timer.cancel()
+            body = bytes(self._input[: request.content_length])
+            self._input.clear()
+            self._server.handle(self, request, body)
+
+    def _parse_head(self) -> Request | None:
+        """The request once its head is complete and may have its body. Raises ``ValueError``."""
+        head, separator, rest = bytes(self._input).partition(b"\r\n\r\n")
+        if len(head) > MAX_HEAD:
+            self.answer(431, b"head too large\n")
+        elif separator:
+            request = Request.parse(head)
+            if not self._server.knows(request):
+                self.answer(401, b"this sandbox has another token\n")
+            elif request.content_length > MAX_BODY or "transfer-encoding" in request.headers:
+                self.answer(413, b"a body needs a Content-Length within the limit\n")
+            else:
+                self._request, self._input, self.trusted = request, bytearray(rest), True
+                self._continue()
+        return self._request
+
+    def _continue(self) -> None:
+        if self._request is not None and self._request.headers.get("expect", "").lower() == "100-continue":
+            self._output += b"HTTP/1.1 100 Continue\r\n\r\n"
+            self._flush()
 
     def _flush(self) -> None:
         try:
