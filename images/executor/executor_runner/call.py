@@ -56,6 +56,7 @@ class CallRun:
         self._pump = OutputPump(loop, self.journal, streams, call["limits"]["output_bytes"])
         self._pump.on_bytes = self._check_output
         self._result = bytearray()
+        self._picked_up = False
         self._timers: list[Timer] = []
         self._guard = Guard(call["limits"], place.tree, place.group, [place.workspace.root, *place.extra_storage])
         self._cause: str | None = None
@@ -97,10 +98,11 @@ class CallRun:
     def child_may_have_ended(self) -> None:
         """Look at what the reaper has; to be called after every reaping."""
         ending = self._place.reaper.endings.get(self._spare.pid)
+        self._place.reaper.endings.clear()  # orphans come by the thousand, and pids come again
         if ending is not None and self._ending is None:
+            self._read_result()  # it may have been picked up and have ended before we looked
             self._ending = ending
             self._ended = time.monotonic()
-            self._read_result()
             self._kill()
         if self.phase is Phase.KILLED and self._place.reaper.none_left:
             self._collect()
@@ -133,12 +135,16 @@ class CallRun:
             self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
     def _start_clock(self) -> None:
-        self._cancel_timers()
-        self.phase = Phase.RUNNING
+        """The child is about to run; perhaps it has been told to end already, and still may say something."""
+        self._picked_up = True
         self._pump.start()
         self._started = time.monotonic()
         setup_ms = (self._started - self._began) * 1000
         self.journal.append(FrameKind.STARTED, encode_json({"setup_ms": round(setup_ms, 3)}))
+        if self.phase is not Phase.WAITING:
+            return
+        self._cancel_timers()
+        self.phase = Phase.RUNNING
         timeout = self._call["timeout_seconds"]
         self._later(timeout, lambda: self.end(Cause.TIMEOUT, f"ran longer than its timeout of {timeout:g} s"))
         self._later(self._guard.next_look, self._look)
@@ -156,23 +162,25 @@ class CallRun:
 
     def _check_output(self, stream: Stream, total: int) -> None:
         most = self._call["limits"]["output_kill_bytes"]
-        if most is not None and total > most:
-            self.end(Cause.OUTPUT_LIMIT, f"wrote more than {most} bytes to {stream.name.lower()}")
+        if most is None or total <= most:
+            return
+        message = f"wrote more than {most} bytes to {stream.name.lower()}"
+        self.end(Cause.OUTPUT_LIMIT, message)
+        if self._cause is None:  # it had ended by itself, and what it wrote last was still in the pipe
+            self._cause, self._message = Cause.OUTPUT_LIMIT, message
 
     def _read_result(self) -> None:
+        """Read what there is, up to a bound: a child that writes without end must not keep us from all else."""
+        most = 2 * self._call["limits"]["value_bytes"] + READ_BYTES
         while self._spare.result_fd >= 0:
             data = read_available(self._spare.result_fd)
             if data is None:
                 return
-            if self.phase is Phase.WAITING and data.startswith(PICKED_UP):
+            if not self._picked_up and data.startswith(PICKED_UP):
                 self._start_clock()
-                data = data.removeprefix(PICKED_UP) or b""
-                if not data:
-                    continue
-            if not data:
+            self._result += data
+            if not data or len(self._result) > most:
                 self._close_result()
-            elif len(self._result) <= 2 * self._call["limits"]["value_bytes"] + READ_BYTES:
-                self._result += data
 
     def _close_result(self) -> None:
         if self._spare.result_fd >= 0:
@@ -192,9 +200,9 @@ class CallRun:
         zombies = count_zombies(others) if others else 0
         self._census = (len(others) - zombies, zombies)
         self._later(UNKILLABLE_SECONDS, self._collect)
-        if others or self._ending is None:
-            self._kill_again()
         self._place.reaper.reap()
+        if not self._place.reaper.none_left:
+            self._kill_again()
         self.child_may_have_ended()
 
     def _kill_again(self) -> None:
@@ -259,7 +267,7 @@ class CallRun:
             },
         )
         if self._call["python"] is not None:
-            findings = parse_result(bytes(self._result))
+            findings = parse_result(bytes(self._result.removeprefix(PICKED_UP)))
             if "value_json" in findings:
                 report["value_json"] = findings["value_json"]
             if "exception" in findings:
