@@ -80,9 +80,12 @@ class Journal:
             self._claimed = True
         except ConnectionLostError as error:
             _log.info("connection to the runner lost", execution=self._live.record.id, error=str(error))
-        except (ProtocolError, BadReportError) as error:
+        except ProtocolError as error:
             self._refusals += 1
             _log.warning("the runner sent no journal", execution=self._live.record.id, error=str(error))
+        except BadReportError as error:
+            self._refusals = _MOST_REFUSALS + 1  # the journal ends here, asking again changes nothing
+            _log.warning("the runner sent no report", execution=self._live.record.id, error=str(error))
         await self.close()
         return None
 

@@ -77,6 +77,13 @@ class Drive:
 
     async def _ending(self) -> Ending:
         try:
+            return await self._driven()
+        finally:
+            # Before the outcome can be seen: whoever sees it may call again and must find the slot free.
+            self._workplace.admission.leave(self._assignment.ticket)
+
+    async def _driven(self) -> Ending:
+        try:
             if self.live.record.dispatched:
                 sandbox = await self._launch.found()
             else:
@@ -172,7 +179,6 @@ class Drive:
         await self._settle(without_report(self.live, lost))
 
     def _leave(self) -> None:
-        self._workplace.admission.leave(self._assignment.ticket)
         if self._asking is not None:
             self._asking.cancel()
         if self.live.record.status.finished:

@@ -102,8 +102,10 @@ class Executor:
     async def stop(self, grace: float) -> None:
         """Take no new work, give what runs ``grace`` seconds, then close. The next start takes up what is left."""
         self._phase = Phase.CLOSED
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+        until = asyncio.get_running_loop().time() + grace
+        # Again and again: a submission that was at the door begins a drive.
+        while self._tasks and (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
         lives = [drive.live for drive in self._ledger.drives.values()]
         await _cancelled(*self._tasks, *filter(None, [self._housekeeping]))
         try:

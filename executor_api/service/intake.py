@@ -72,7 +72,7 @@ class Intake:
             check_open()
             ticket = self._admission.enter()
         except UnavailableError:
-            earlier = await self._store.find_earlier(draft)
+            earlier = await self._store.find_earlier(draft) if draft.idempotency is not None else None
             if earlier is None:
                 raise
             return Accepted(earlier, None)

@@ -113,8 +113,7 @@ class Live:
             elif batch:
                 await self._store.append(record.id, batch)
             self._mark_stored(record, batch)
-            self._output_gone |= any(event.kind is not EventKind.STATUS for event in batch)
-            self._tail = self._unstored()
+            self._forget_stored()
 
     async def _finish(self, fields: Mapping[str, Any]) -> None:
         async with self._saving:
@@ -177,6 +176,14 @@ class Live:
 
     def _unstored(self) -> list[Event]:
         return [event for event in self._tail if event.number > self._stored]
+
+    def _forget_stored(self) -> None:
+        """Free what the store has now; a finished execution is kept whole for those who follow it to its end."""
+        if self.finished.is_set():
+            return
+        forgotten = (event for event in self._tail if event.number <= self._stored)
+        self._output_gone |= any(event.kind is not EventKind.STATUS for event in forgotten)
+        self._tail = self._unstored()
 
     def _mark_stored(self, record: Execution, batch: list[Event]) -> None:
         self._saved = record
