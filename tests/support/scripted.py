@@ -50,7 +50,6 @@ def report(execution_id: str, **fields: Any) -> Report:
     """A report of a call that ended well unless ``fields`` say otherwise."""
     base = {
         "version": 1,
-        "execution_id": execution_id,
         "cause": None,
         "message": "",
         "exit_code": 0,
@@ -64,7 +63,7 @@ def report(execution_id: str, **fields: Any) -> Report:
         "usage": {"cpu_seconds": 0.01, "peak_memory_bytes": 1000},
         "processes": {"left_behind": 0, "zombies": 0, "unkillable": 0},
     }
-    return {**base, **fields}  # type: ignore[typeddict-item]
+    return {"execution_id": execution_id, **base, **fields}  # type: ignore[typeddict-item]
 
 
 class Fate(Enum):
@@ -114,35 +113,39 @@ class ScriptedSandbox:
 
     @property
     def details(self) -> SandboxDetails:
+        """What is known of it."""
         return SandboxDetails(name=self.name, backend="scripted", node="n1" if self.calls else None)
 
     async def ready(self) -> None:
+        """Be ready when the script says."""
         if self.script.ready is not None:
             await self.script.ready.wait()
         if self.script.ready_error is not None:
             raise self.script.ready_error
 
     async def dispatch(self, call: bytes) -> AsyncIterator[bytes]:
+        """Take the call, if the script lets it arrive."""
         self.posts += 1
         fate = self.script.posts.pop(0) if self.script.posts else Fate.ARRIVES
         if self.dead or fate is Fate.LOST:
             raise ConnectionLostError(fate.value)
         if self.calls or fate is Fate.TAKEN:
             raise ClaimedError("409")
-        self.calls.append(json.loads(call))
-        self._child = asyncio.create_task(self._run())
+        self.accept(json.loads(call))
         if fate is Fate.ANSWER_LOST:
             raise ConnectionLostError(fate.value)
         async for data in self._read(0):
             yield data
 
     async def resume(self, offset: int) -> AsyncIterator[bytes]:
+        """Read the journal again."""
         if self.dead or not self.calls:
             raise ConnectionLostError("404")
         async for data in self._read(offset):
             yield data
 
     async def cancel(self) -> None:
+        """End the child, unless the script is deaf."""
         self.cancels += 1
         if self.dead or not self.calls or self.cancels <= self.script.cancels_lost:
             raise ConnectionLostError("nobody there")
@@ -150,19 +153,33 @@ class ScriptedSandbox:
             self._cancelled.set()
 
     async def alive(self) -> bool:
+        """Whether it is there."""
         return not self.dead
 
     async def last_words(self) -> LastWords:
+        """What the script leaves."""
         return self.script.last_words
 
     async def evidence(self) -> Evidence | None:
+        """What the script blames."""
         return self.script.evidence
 
     async def release(self) -> None:
+        """Be gone."""
         self.releases += 1
         self.dead = True
         if self._child is not None:
             self._child.cancel()
+
+    def accept(self, call: dict[str, Any]) -> None:
+        """Have the call, and run it."""
+        self.calls.append(call)
+        self._child = asyncio.create_task(self._run())
+
+    def vanish(self) -> None:
+        """Be gone from now on: open connections break, nothing answers."""
+        self.dead = True
+        self._tell()
 
     async def _run(self) -> None:
         """The child: writes its frames, then the report; a cancel ends it at a gate."""
@@ -174,7 +191,7 @@ class ScriptedSandbox:
             elif await self._stopped_at(frame):
                 ending = {"cause": Cause.CANCELLED, "exit_code": None, "signal": 15}
                 break
-        text = encode_json(report(self.calls[0]["execution_id"], **ending))
+        text = encode_json(report(**{"execution_id": self.calls[0]["execution_id"], **ending}))
         self._write(encode_frame(FrameKind.REPORT, text))
         self.complete = True
         self._tell()
@@ -208,6 +225,8 @@ class ScriptedSandbox:
             elif ends and offset >= min(ends):
                 self._break(offset)
                 return
+            elif self.dead:
+                raise ConnectionLostError("gone")
             elif self.complete:
                 return
             else:
@@ -220,49 +239,57 @@ class ScriptedSandbox:
 
 
 class ScriptedBackend:
-    """Makes sandboxes by ``scripts``: a function of the plan. Sandboxes outlive a service, as on a cluster."""
+    """Makes sandboxes by ``script``, a function of the execution's id. They outlive a service, as on a cluster."""
 
     name = "scripted"
 
-    def __init__(self, script: Callable[[Plan], Script]) -> None:
+    def __init__(self, script: Callable[[str], Script]) -> None:
         self.script = script
         self.sandboxes: dict[str, ScriptedSandbox] = {}
-        self.created: list[str] = []
+        self.made: dict[str, ScriptedSandbox] = {}  # those deleted since included
         self.problems: tuple[str, ...] = ()
         self.create_errors: list[Exception] = []
         self.find_errors: list[Exception] = []
         self.started = self.stopped = 0
+        self.deleted: asyncio.Queue[str] = asyncio.Queue()
 
     async def start(self) -> None:
+        """Note it."""
         self.started += 1
 
     async def stop(self) -> None:
+        """Note it; sandboxes stay."""
         self.stopped += 1
 
     def health(self) -> Health:
+        """Ready unless there are problems."""
         return Health(not self.problems, self.problems, ("scripted",))
 
     async def create(self, name: str, execution_id: str, plan: Plan) -> ScriptedSandbox:
-        del execution_id
+        """Make it, or return the one of this name."""
+        del plan
         if self.create_errors:
             raise self.create_errors.pop(0)
         if name not in self.sandboxes:
-            self.sandboxes[name] = ScriptedSandbox(name, self.script(plan))
-            self.created.append(name)
+            self.sandboxes[name] = self.made[name] = ScriptedSandbox(name, self.script(execution_id))
         return self.sandboxes[name]
 
     async def find(self, name: str) -> ScriptedSandbox | None:
+        """The one of this name, if it still exists."""
         if self.find_errors:
             raise self.find_errors.pop(0)
         return self.sandboxes.get(name)
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
+        """Delete what nobody wants."""
         doomed = [name for name in self.sandboxes if not await is_wanted(name.removeprefix("x-").upper())]
         for name in doomed:
             await self.sandboxes.pop(name).release()
+            self.deleted.put_nowait(name)
         return len(doomed)
 
     def describe(self) -> Mapping[str, object]:
+        """Nothing."""
         return {}
 
 

@@ -1,0 +1,19 @@
+"""A fresh house for every test, closed after it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from support.house import House
+from support.scripted import Script, ScriptedBackend
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    (tmp_path / "data").mkdir()
+    made = House(ScriptedBackend(lambda _id: Script()), tmp_path / "data")
+    yield made
+    for executor in made.executors:
+        await executor.stop(0)
