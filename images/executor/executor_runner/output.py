@@ -13,22 +13,28 @@ class OutputCapture:
         self._head_room = keep_bytes - keep_bytes // 2
         self._tail_size = keep_bytes // 2
         self._tail = bytearray()
+        self._held = b""  # the beginning of a character whose rest is not there yet
         self.total_bytes = 0
         self.dropped_bytes = 0
 
     def feed(self, data: bytes) -> bytes:
         """Take what the child wrote and return the part that belongs to the head, to be sent at once."""
         self.total_bytes += len(data)
-        if self._tail or len(data) > self._head_room:
-            head = b"" if self._tail else _whole_characters(data[: self._head_room])
+        data, self._held = self._held + data, b""
+        head = _whole_characters(data[: self._head_room])
+        if len(data) > self._head_room:
+            self._tail_size += self._head_room - len(head)  # what the character that did not fit leaves over
             self._head_room = 0
             self._keep_tail(data[len(head) :])
-            return head
-        self._head_room -= len(data)
-        return data
+        else:
+            self._head_room -= len(head)
+            self._held = data[len(head) :]
+        return head
 
     def finish(self) -> tuple[int, bytes]:
         """Return how many bytes were dropped behind the head, and the tail that follows them."""
+        if self._held:
+            return 0, self._held
         tail = bytes(self._tail)
         excess = len(tail) - self._tail_size
         if self.dropped_bytes or excess > 0:

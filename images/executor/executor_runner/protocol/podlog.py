@@ -64,7 +64,7 @@ def unseal(token: str, text: bytes) -> Report | None:
         if not seal_matches(token, report_text, envelope["mac"]):
             return None
         return cast("Report", json.loads(report_text))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
