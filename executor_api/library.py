@@ -108,13 +108,17 @@ class Executor:
     def local(cls, templates: Mapping[str, Template] | None = None) -> Self:
         """Start the local backend. Raises `UnavailableError` if this machine can't make sandboxes."""
         executor = cls(LocalBackend(os.environ), templates or {"default": Template(name="default", network="open")})
-        executor._thread.start()
-        executor._do(executor._backend.start())
-        problems = executor._backend.health().problems
-        if problems:
-            executor.close()
-            raise UnavailableError("; ".join(problems))
+        executor.start()
         return executor
+
+    def start(self) -> None:
+        """Start the backend; `local` has done it. Raises `UnavailableError` if there can be no sandboxes."""
+        self._thread.start()
+        self._do(self._backend.start())
+        problems = self._backend.health().problems
+        if problems:
+            self.close()
+            raise UnavailableError("; ".join(problems))
 
     def run(
         self,

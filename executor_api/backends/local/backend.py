@@ -6,8 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-import structlog
-
 from executor_api.backends.base import Health, SandboxTimings
 from executor_api.backends.local.nursery import Nursery, NurseryKind
 from executor_api.backends.local.sandbox import LocalSandbox
@@ -15,32 +13,34 @@ from executor_api.domain.execution import Start
 from executor_api.domain.template import Plan
 from executor_api.errors import UnavailableError
 
-DEFAULT_KIND = NurseryKind(preload=(), network="none")
 STOCK = 4
 """Sandboxes that wait per kind: enough to hide a fork from calls that come one after another."""
 
 
 class LocalBackend:
-    """Keeps one nursery for each kind of sandbox that templates ask for, started at the first need."""
+    """Keeps one nursery for each kind of sandbox that templates ask for, started at the first need.
+
+    ``stock`` sandboxes wait in each. ``namespaces``: use them where the kernel permits it.
+    """
 
     name = "local"
 
-    def __init__(self, environ: Mapping[str, str], stock: int = STOCK) -> None:
+    def __init__(self, environ: Mapping[str, str], stock: int = STOCK, *, namespaces: bool = True) -> None:
         self._environ = environ
+        self._namespaces = namespaces
         self._stock = stock
         self._nurseries: dict[NurseryKind, Nursery] = {}
         self._starting = asyncio.Lock()
         self._problem = "the local backend is not started"
 
     async def start(self) -> None:
-        """Start the default nursery, which finds out what isolation there is, and say so."""
+        """Start the default nursery, which finds out what isolation there is."""
         try:
-            nursery = await self._nursery(DEFAULT_KIND)
+            await self._nursery(self._kind((), "none"))
         except UnavailableError as error:
             self._problem = str(error)
             return
         self._problem = ""
-        structlog.get_logger().info("local backend started", isolation=nursery.isolation)
 
     async def stop(self) -> None:
         """End every sandbox."""
@@ -58,8 +58,7 @@ class LocalBackend:
         """Take a waiting sandbox, or have one made. Raises `UnavailableError`."""
         del execution_id  # nothing outlives the service here, so nothing needs to be found again
         began = time.monotonic()
-        kind = NurseryKind(plan.template.preload, plan.template.network)
-        nursery = await self._nursery(kind)
+        nursery = await self._nursery(self._kind(plan.template.preload, plan.template.network))
         sock, waited = await nursery.take()
         timings = SandboxTimings(create=(time.monotonic() - began) * 1000)
         return LocalSandbox(name, sock, Start.WARM if waited else Start.COLD, timings)
@@ -79,6 +78,9 @@ class LocalBackend:
 
     def _isolations(self) -> set[str]:
         return {nursery.isolation for nursery in self._nurseries.values()}
+
+    def _kind(self, preload: tuple[str, ...], network: str) -> NurseryKind:
+        return NurseryKind(preload, network, self._namespaces)
 
     async def _nursery(self, kind: NurseryKind) -> Nursery:
         nursery = self._nurseries.get(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -11,14 +12,20 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import asdict, dataclass
 
 from executor_api.errors import UnavailableError
+from executor_runner.protocol.local import MAKE
 
-_MESSAGE = 64 * 1024
+_READ = 64 * 1024
+_DESCRIPTORS = 64
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+_ENDED = "the process that makes sandboxes has ended"
 STOP_SECONDS = 10.0
+REFILL_SECONDS = 0.01
+"""How long a replacement is put off while others wait, so that making it does not slow down the call just served."""
+RETRY_SECONDS = 1.0
+"""Pause after the machine could not make a sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +34,24 @@ class NurseryKind:
 
     preload: tuple[str, ...]
     network: str  # "none" or "open"
+    namespaces: bool = True  # use them where the kernel permits it
 
 
 class Nursery:
-    """Keeps a few sandboxes waiting, so that a call finds one; replaces each as it is taken."""
+    """Keeps a few sandboxes waiting, so that a call finds one; replaces each that is taken."""
 
     def __init__(self, kind: NurseryKind, stock: int) -> None:
         self.kind = kind
         self.isolation = ""
         self._stock = stock
-        self._names = count()
         self._waiting: deque[socket.socket] = deque()
         self._wanted: deque[asyncio.Future[socket.socket]] = deque()
         self._asked = 0
+        self._refill_timer: asyncio.TimerHandle | None = None
         self._greeted: asyncio.Future[None] | None = None
         self._control: socket.socket | None = None
+        self._received = bytearray()
+        self._descriptors: deque[int] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._root = ""
 
@@ -53,21 +63,18 @@ class Nursery:
     async def start(self, environ: Mapping[str, str]) -> None:
         """Start the process and wait until it has found out which isolation it gets. Raises `UnavailableError`."""
         self._root = tempfile.mkdtemp(prefix="executor-")
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = [str(theirs.fileno()), self._root, self.kind.network, *self.kind.preload]
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - a few ms, once; our own module and arguments
-                [sys.executable, "-P", "-m", "executor_runner.nursery", *arguments],
-                pass_fds=[theirs.fileno()],
-                env={name: value for name, value in environ.items() if name in _KEPT_VARIABLES},
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a terminal's Ctrl-C is the service's business
-            )
-        self._control.settimeout(0)
         loop = asyncio.get_running_loop()
         self._greeted = loop.create_future()
-        loop.add_reader(self._control.fileno(), self._on_message)
-        await self._greeted
+        try:
+            self._control = self._spawn(environ)
+            loop.add_reader(self._control.fileno(), self._on_message)
+            await self._greeted
+        except OSError as error:
+            await self.stop()
+            raise UnavailableError(f"the process that makes sandboxes can't be started: {error}") from error
+        except BaseException:
+            await self.stop()
+            raise
         self._refill()
 
     async def take(self) -> tuple[socket.socket, bool]:
@@ -75,73 +82,111 @@ class Nursery:
         while self._waiting:
             sock = self._waiting.popleft()
             if not _is_closed(sock):
-                self._refill()
+                self._refill_soon()
                 return sock, True
             sock.close()
         future: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self._wanted.append(future)
         self._refill()
-        return await future, False
+        try:
+            return await future, False
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._waiting.append(future.result())  # it came, and nobody wants it any more
+            raise
 
     async def stop(self) -> None:
         """End it; the process kills every sandbox first. Safe to call twice."""
         process, self._process = self._process, None
+        root, self._root = self._root, ""
         self._forget()
+        self._refuse(_ENDED)
         if process is not None:
             try:
                 await asyncio.to_thread(process.wait, STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 await asyncio.to_thread(process.wait)
-            await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
+        if root:
+            await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+
+    def _spawn(self, environ: Mapping[str, str]) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module and arguments
+                    [sys.executable, "-P", "-m", "executor_runner.nursery", str(theirs.fileno()), self._settings()],
+                    pass_fds=[theirs.fileno()],
+                    env={name: value for name, value in environ.items() if name in _KEPT_VARIABLES},
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # a terminal's Ctrl-C is the service's business
+                )
+            except OSError:
+                ours.close()
+                raise
+        ours.settimeout(0)
+        return ours
+
+    def _settings(self) -> str:
+        return json.dumps({"root": self._root, **asdict(self.kind)})
+
+    def _refill_soon(self) -> None:
+        """At once when stock runs low, else a little later."""
+        if 2 * (len(self._waiting) + self._asked) < self._stock:
+            self._refill()
+        elif self._refill_timer is None:
+            self._refill_timer = asyncio.get_running_loop().call_later(REFILL_SECONDS, self._refill)
 
     def _refill(self) -> None:
+        self._stop_timer()
         missing = self._stock + len(self._wanted) - len(self._waiting) - self._asked
-        for _ in range(missing):
-            if self._control is None:
-                break
+        if missing > 0 and self._control is not None:
             try:
-                self._control.send(json.dumps({"make": f"{next(self._names)}"}).encode())
+                self._asked += self._control.send(MAKE * missing)
             except BlockingIOError:
-                break  # its queue is full: asked again when it answers
+                pass  # its queue is full: asked again when it answers
             except OSError:
                 self._forget()
-                break
-            self._asked += 1
         if self._control is None:
-            self._refuse("the process that makes sandboxes has ended")
+            self._refuse(_ENDED)
 
     def _on_message(self) -> None:
         if self._control is None:
             return
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE, 1)
+            data, descriptors, _, _ = socket.recv_fds(self._control, _READ, _DESCRIPTORS)
         except BlockingIOError:
             return
         except OSError:
             data, descriptors = b"", []
         if not data:
             self._forget()
-            self._refuse("the process that makes sandboxes has ended")
+            self._refuse(_ENDED)
             return
-        message = json.loads(data)
+        self._received += data
+        self._descriptors += descriptors
+        *lines, rest = self._received.split(b"\n")
+        self._received = rest
+        for line in lines:
+            self._take_message(json.loads(line))
+
+    def _take_message(self, message: dict[str, str]) -> None:
         if "isolation" in message:
-            self._greet(message)
-        else:
-            self._asked -= 1
-            self._deliver(message, descriptors)
-            self._refill()
-
-    def _greet(self, message: dict[str, str]) -> None:
-        self.isolation = message["isolation"] + (" in a user namespace" if message["user_namespace"] else "")
-        if self._greeted is not None and not self._greeted.done():
-            self._greeted.set_result(None)
-
-    def _deliver(self, message: dict[str, str], descriptors: list[int]) -> None:
-        if not descriptors:
-            self._refuse(f"this machine can't make another sandbox: {message.get('error')}")
+            self.isolation = message["isolation"]
+            if self._greeted is not None and not self._greeted.done():
+                self._greeted.set_result(None)
             return
-        sock = socket.socket(fileno=descriptors[0])
+        self._asked -= 1
+        if "error" in message:
+            self._refuse(f"this machine can't make another sandbox: {message['error']}")
+            self._stop_timer()
+            self._refill_timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._refill)
+        else:
+            self._deliver(socket.socket(fileno=self._descriptors.popleft()))
+
+    def _deliver(self, sock: socket.socket) -> None:
+        sock.settimeout(0)
+        sock.set_inheritable(False)  # a copy in some other process would hide that we are gone
         while self._wanted:
             future = self._wanted.popleft()
             if not future.done():
@@ -157,13 +202,22 @@ class Nursery:
             if not future.done():
                 future.set_exception(UnavailableError(why))
 
+    def _stop_timer(self) -> None:
+        if self._refill_timer is not None:
+            self._refill_timer.cancel()
+            self._refill_timer = None
+
     def _forget(self) -> None:
         control, self._control = self._control, None
+        self._stop_timer()
         if control is not None:
             asyncio.get_running_loop().remove_reader(control.fileno())
             control.close()
         while self._waiting:
             self._waiting.popleft().close()
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+        self._received.clear()
         self._asked = 0
 
 

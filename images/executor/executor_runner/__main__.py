@@ -17,6 +17,7 @@ from executor_runner.protocol import PORT, TERMINATION_LOG, TOKEN_HASH_ENV
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.runner import Runner
 from executor_runner.server import HttpServer
+from executor_runner.signals import reset_signals
 
 DELIVERED_SECONDS = 2.0
 """How long a runner whose report was read stays, for the reader to say that it is stored."""
@@ -36,7 +37,7 @@ class Pod:
         self.runner = Runner(self.loop, root, environ, memory_group())
         self._server = HttpServer(self.loop, self.runner, listener, environ[TOKEN_HASH_ENV])
         self._server.on_claim = self._on_claim
-        self._server.on_done = self._leave
+        self._server.on_done = self.runner.on_idle_end = self._leave
         self._termination_log = Path(environ.get("EXECUTOR_TERMINATION_LOG", TERMINATION_LOG))
         self._log: PodLog | None = None
 
@@ -76,6 +77,8 @@ def main() -> int:
     if TOKEN_HASH_ENV not in os.environ:
         sys.stderr.write(f"executor_runner: {TOKEN_HASH_ENV} is not set; only the service starts sandboxes\n")
         return 2
+    reset_signals()
+    linux.forbid_privileges()
     Pod(os.environ).loop.run()
     return 0
 

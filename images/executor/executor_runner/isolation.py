@@ -18,6 +18,7 @@ from executor_runner import linux
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP_RUNNING = 0x41
+_LOOPBACK_UP = struct.pack("16sH14s", b"lo", _IFF_UP_RUNNING, b"")
 
 
 class Isolation(StrEnum):
@@ -28,6 +29,11 @@ class Isolation(StrEnum):
     SUBREAPER = "process groups and a subreaper"
     GROUP = "process groups"
 
+    @property
+    def in_namespaces(self) -> bool:
+        """Whether the kernel ends everything in a sandbox with its first process."""
+        return self in _FLAGS
+
 
 _FLAGS = {
     Isolation.NETWORK: linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWNET,
@@ -35,11 +41,15 @@ _FLAGS = {
 }
 
 
-def strongest(*, network: bool) -> Isolation:
-    """The strongest isolation that works here, by making one of each. ``network``: take the network away as well."""
+def strongest(*, network: bool, namespaces: bool) -> Isolation:
+    """The strongest isolation that works here, by making one of each.
+
+    ``network``: take the network away as well. ``namespaces``: do try them.
+    """
     if not linux.ON_LINUX:
         return Isolation.GROUP
-    for isolation in (Isolation.NETWORK, Isolation.PID) if network else (Isolation.PID,):
+    wanted = (Isolation.NETWORK, Isolation.PID) if network else (Isolation.PID,)
+    for isolation in wanted if namespaces else ():
         if _succeeds(lambda isolation=isolation: _try(isolation)):  # type: ignore[misc]
             return isolation
     return Isolation.SUBREAPER
@@ -50,7 +60,7 @@ def enter(isolation: Isolation) -> None:
 
     Raises ``OSError``.
     """
-    if isolation not in _FLAGS:
+    if not isolation.in_namespaces:
         return
     _enter_user_namespace()
     linux.unshare(linux.CLONE_NEWPID)
@@ -67,7 +77,7 @@ def fork_isolated(isolation: Isolation) -> int:
 
     The child must still call `settle_in`.
     """
-    if isolation not in _FLAGS:
+    if not isolation.in_namespaces:
         return os.fork()
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -132,4 +142,4 @@ def _exit_after(action: Callable[[], None]) -> None:
 
 def _raise_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", _IFF_UP_RUNNING, b""))
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, _LOOPBACK_UP)

@@ -31,6 +31,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _SIGINFO_SIZE = 128
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_CAPABILITIES_OF_SELF = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
+_NO_CAPABILITIES = ctypes.create_string_buffer(24)
 
 
 def _check(result: int, what: str) -> None:
@@ -53,20 +55,32 @@ def become_subreaper() -> bool:
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> bool:
-    """Ask for SIGKILL when the parent ends."""
-    return _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(number: int = signal.SIGKILL) -> bool:
+    """Ask for a signal when the parent ends."""
+    return _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def forbid_privileges() -> None:
+    """See to it that no program gains a capability or another user by exec, neither here nor in what we fork.
+
+    Capabilities that are held stay held: see `drop_privileges`. What is refused could not be gained.
+    """
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    for capability in range(_LAST_CAPABILITY + 1):
+        _prctl(_PR_CAPBSET_DROP, capability)
 
 
 def drop_privileges() -> None:
-    """Give up every capability for good, also across exec of set-uid programs. What is refused was not held."""
-    if not ON_LINUX:
-        return
-    for capability in range(_LAST_CAPABILITY + 1):
-        _prctl(_PR_CAPBSET_DROP, capability)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
-    _libc.capset(header, ctypes.create_string_buffer(24))
+    """Give up every capability, for good after `forbid_privileges`."""
+    if ON_LINUX:
+        _libc.capset(_CAPABILITIES_OF_SELF, _NO_CAPABILITIES)
+
+
+def give_way(*, giving: bool) -> None:
+    """Decide whether this process, woken, waits for the running one's time slice to end. What it forks inherits it."""
+    if ON_LINUX:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH if giving else os.SCHED_OTHER, os.sched_param(0))
 
 
 def unshare(flags: int) -> None:

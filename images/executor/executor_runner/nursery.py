@@ -1,7 +1,7 @@
-"""``python -m executor_runner.nursery FD``: makes local sandboxes by fork, so that each costs milliseconds.
+"""``python -m executor_runner.nursery FD SETTINGS``: makes local sandboxes by fork, so that each costs milliseconds.
 
-The service asks over the socket FD with one JSON line, ``{"make": NAME}``; the answer is one message with the
-sandbox's socket attached. When the service's end closes, for whatever reason, every sandbox is killed and we end.
+The service sends `MAKE` over the socket FD; the answer is one JSON line with the sandbox's socket attached, or why
+there is none. When the service's end closes, for whatever reason, every sandbox is killed and we end.
 """
 
 from __future__ import annotations
@@ -15,18 +15,32 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Collection, Mapping
+from itertools import count
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypedDict
 
 from executor_runner import linux
+from executor_runner.census import descendants
 from executor_runner.isolation import Isolation, enter, fork_isolated, settle_in, strongest
 from executor_runner.loop import Loop
 from executor_runner.process import DescendantTree, NamespaceTree, Reaper, Tree
+from executor_runner.protocol.local import MAKE
 from executor_runner.runner import Runner
 from executor_runner.session import Session
-from executor_runner.signals import SignalSource
+from executor_runner.signals import SignalSource, reset_signals
+from executor_runner.workspace import Workspace
 
 _MESSAGE = 64 * 1024
+
+
+class Settings(TypedDict):
+    """What all sandboxes of this nursery share."""
+
+    root: str  # the folder of their folders
+    network: str  # "none": take it away if the kernel permits; "open"
+    namespaces: bool  # use them where the kernel permits it
+    preload: list[str]
 
 
 class Nursery:
@@ -37,8 +51,9 @@ class Nursery:
         self._control = control
         self._root = root
         self._isolation = isolation
-        self._tree: Tree = NamespaceTree() if os.getpid() == 1 else DescendantTree()
-        self._sandboxes: dict[int, Path] = {}
+        self._environ = dict(os.environ)  # once: each sandbox would have to decode it
+        self._sandboxes: dict[int, Workspace | None] = {}  # None: it only removes the folder of one that ended
+        self._names = count()
         self._reaper = Reaper()
 
     def run(self) -> None:
@@ -47,7 +62,8 @@ class Nursery:
         signals = SignalSource()
         self._loop.watch(signals.fd, read=lambda: self._on_signals(signals))
         self._loop.watch(self._control.fileno(), read=self._on_request)
-        self._send({"isolation": self._isolation, "user_namespace": os.getpid() == 1 and os.geteuid() != 0})
+        in_user_namespace = self._isolation.in_namespaces and os.geteuid() != 0
+        self._send({"isolation": self._isolation + (" in a user namespace" if in_user_namespace else "")})
         self._loop.run()
         self._end_everything()
 
@@ -58,30 +74,30 @@ class Nursery:
             message = b""
         if not message:
             self._loop.stop()
-            return
-        self._make(json.loads(message)["make"])
+        for _ in range(message.count(MAKE)):
+            self._make()
 
-    def _make(self, name: str) -> None:
+    def _make(self) -> None:
         ours, theirs = socket.socketpair()
-        root = self._root / name
+        root = self._root / str(next(self._names))
         with ours, theirs:
             try:
                 pid = fork_isolated(self._isolation)
             except OSError as error:
-                self._send({"name": name, "error": error.strerror or str(error)})
+                self._send({"error": error.strerror or str(error)})
                 return
             if pid == 0:
                 ours.close()
                 self._control.close()
-                _be_sandbox(theirs, root, self._isolation)
-            self._sandboxes[pid] = root
-            self._send({"name": name, "pid": pid}, ours)
+                _be_sandbox(theirs, root, self._environ, self._isolation)
+            self._sandboxes[pid] = Workspace(root)
+            self._send({"pid": pid}, ours)
 
     def _send(self, message: dict[str, object], attached: socket.socket | None = None) -> None:
         """The service may be gone; then the loop ends anyway."""
         descriptors = [] if attached is None else [attached.fileno()]
         with contextlib.suppress(OSError):
-            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
+            socket.send_fds(self._control, [json.dumps(message).encode() + b"\n"], descriptors)
 
     def _on_signals(self, signals: SignalSource) -> None:
         if any(number != signal.SIGCHLD for number, _ in signals.read()):
@@ -90,31 +106,82 @@ class Nursery:
 
     def _reap(self) -> None:
         self._reaper.reap()
-        for pid in list(self._reaper.endings):
+        for pid, ending in list(self._reaper.endings.items()):
             del self._reaper.endings[pid]
-            root = self._sandboxes.pop(pid, None)
-            if root is not None:
-                shutil.rmtree(root, ignore_errors=True)
+            workspace = self._sandboxes.pop(pid, None)
+            if workspace is not None and not removed_at_once(workspace):
+                self._remove_aside(workspace)
+            if ending.exit_code != 0 and not self._isolation.in_namespaces:
+                StrayTree(self._sandboxes).kill_all()  # of a runner that was killed, or of such a stray
+
+    def _remove_aside(self, workspace: Workspace) -> None:
+        """A call may leave a million files; the next sandbox is not to wait for that."""
+        try:
+            pid = os.fork()
+        except OSError:
+            return  # no process to be had: goes with our own folder
+        if pid == 0:
+            try:
+                workspace.remove()
+            finally:
+                os._exit(0)
+        self._sandboxes[pid] = None
 
     def _end_everything(self) -> None:
         """Killing PID 1 of a namespace kills all in it; without namespaces we adopt what they leave, and kill that."""
+        tree: Tree = NamespaceTree() if self._isolation.in_namespaces else DescendantTree()
         self._reap()
         while not self._reaper.none_left:
-            self._tree.kill_all()
+            tree.kill_all()
             signal.sigtimedwait([signal.SIGCHLD], 0.05)
             self._reap()
         shutil.rmtree(self._root, ignore_errors=True)
 
 
-def _be_sandbox(sock: socket.socket, root: Path, isolation: Isolation) -> NoReturn:
+class StrayTree(DescendantTree):
+    """What sandboxes whose runner is gone have left with us."""
+
+    def __init__(self, sandboxes: Collection[int]) -> None:
+        self._sandboxes = sandboxes
+
+    def pids(self) -> list[int]:
+        """Pids of our descendants that belong to no sandbox."""
+        everyone = descendants(os.getpid())
+        parents = {process.pid: process.parent for process in everyone}
+        return [process.pid for process in everyone if not self._belongs(process.pid, parents)]
+
+    def _belongs(self, pid: int | None, parents: dict[int, int]) -> bool:
+        while pid is not None and pid not in self._sandboxes:
+            pid = parents.get(pid)
+        return pid is not None
+
+
+def removed_at_once(workspace: Workspace) -> bool:
+    """Delete a folder in which the call left nothing but its source. False if there is more, which may take long."""
+    try:
+        for folder in (workspace.work, workspace.home, workspace.tmp):
+            folder.rmdir()
+        for source in workspace.root.iterdir():
+            source.unlink()
+        workspace.root.rmdir()
+    except FileNotFoundError:
+        return not workspace.root.exists()
+    except OSError:
+        return False
+    return True
+
+
+def _be_sandbox(sock: socket.socket, root: Path, environ: Mapping[str, str], isolation: Isolation) -> NoReturn:
     """Turn this fork into the runner of one sandbox."""
     try:
-        linux.die_with_parent()
+        # Without a namespace that falls with us, the runner must live on to end its processes if we are killed.
+        linux.die_with_parent(signal.SIGKILL if isolation.in_namespaces else signal.SIGTERM)
         linux.set_dumpable(dumpable=False)
         settle_in(isolation)
         loop = Loop()
-        runner = Runner(loop, root, os.environ, None)
+        runner = Runner(loop, root, environ, None)
         Session(loop, runner, sock)
+        linux.give_way(giving=False)
         loop.run()
         sock.close()
         runner.kill_everything()
@@ -123,16 +190,20 @@ def _be_sandbox(sock: socket.socket, root: Path, isolation: Isolation) -> NoRetu
 
 
 def main() -> int:
-    """Serve the control socket whose descriptor, folder and network are the arguments."""
-    descriptor, root, network, *preload = sys.argv[1:]
-    for name in preload:
+    """Serve the control socket whose descriptor is the first argument, as the second says."""
+    settings: Settings = json.loads(sys.argv[2])
+    reset_signals()
+    for name in settings["preload"]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     importlib.import_module("executor_runner.python_child")  # so that no sandbox has to
+    gc.collect()
     gc.freeze()
-    isolation = strongest(network=network == "none")
+    isolation = strongest(network=settings["network"] == "none", namespaces=settings["namespaces"])
     enter(isolation)
-    Nursery(socket.socket(fileno=int(descriptor)), Path(root), isolation).run()
+    linux.give_way(giving=True)  # making stock must not hold up the call just served
+    linux.forbid_privileges()
+    Nursery(socket.socket(fileno=int(sys.argv[1])), Path(settings["root"]), isolation).run()
     return 0
 
 

@@ -17,10 +17,34 @@ from executor_runner.journal import Journal
 from executor_runner.loop import Loop
 from executor_runner.place import Place, child_environment
 from executor_runner.process import DescendantTree, GroupTree, NamespaceTree, Reaper, Tree
-from executor_runner.protocol.shapes import Call, Cause
+from executor_runner.protocol.frames import encode_json
+from executor_runner.protocol.shapes import Call, Cause, Limits, PythonCode
 from executor_runner.signals import SignalSource
 from executor_runner.spare import fork_spare
 from executor_runner.workspace import Workspace
+
+_REHEARSAL = Call(
+    execution_id="",
+    argv=None,
+    python=PythonCode(code="", function=None, args=[], kwargs={}),
+    script=None,
+    stdin="",
+    env={},
+    files={},
+    artifacts=[],
+    timeout_seconds=1.0,
+    grace_seconds=1.0,
+    limits=Limits(
+        memory_bytes=None,
+        storage_bytes=None,
+        processes=1,
+        open_files=1,
+        output_bytes=1,
+        output_kill_bytes=None,
+        artifact_bytes=1,
+        value_bytes=1,
+    ),
+)
 
 
 class AlreadyClaimedError(Exception):
@@ -43,6 +67,7 @@ class Runner:
         self._run: CallRun | None = None
         self.on_idle_end: Callable[[], None] = loop.stop
         loop.watch(self._signals.fd, read=self._on_signals)
+        self._rehearse()
 
     @property
     def journal(self) -> Journal | None:
@@ -56,10 +81,7 @@ class Runner:
         """
         if self._run is not None:
             raise AlreadyClaimedError
-        call = json.loads(body)
-        if not isinstance(call, dict) or set(Call.__required_keys__) - set(call):
-            raise ValueError(f"a call needs {sorted(Call.__required_keys__)}")
-        self._run = CallRun(self._loop, cast("Call", call), self._spare, self._place)
+        self._run = CallRun(self._loop, _parse(body), self._spare, self._place)
         attach(self._run.journal)
         self._run.begin()
 
@@ -69,8 +91,8 @@ class Runner:
             self._run.end(Cause.CANCELLED, "cancelled")
 
     def leave(self) -> None:
-        """End at the wish of whoever runs the sandbox: the call with its report, an unclaimed runner at once."""
-        if self._run is None:
+        """End at the wish of whoever runs the sandbox: the call with its report, a runner without one, or past it, at once."""
+        if self._run is None or self._run.journal.complete:
             self.on_idle_end()
         else:
             self._run.end(Cause.TERMINATED, "the sandbox was told to end from outside")
@@ -89,9 +111,29 @@ class Runner:
         elif self._spare.pid in self._reaper.endings:
             self.on_idle_end()  # a runner without its spare can serve nobody
 
+    def _rehearse(self) -> None:
+        """Make a call that never begins: what a fork touches first costs it a copied page, better now than then."""
+        CallRun(self._loop, cast("Call", json.loads(encode_json(_REHEARSAL))), self._spare, self._place)
+
     def _from_inside(self, sender: int) -> bool:
         """As PID 1 we see senders of our own namespace only: the call may not end its runner. Others come as 0."""
         return sender != 0 and (os.getpid() == 1 or sender in self._place.tree.pids())
+
+
+def _parse(body: bytes) -> Call:
+    """Raises ``ValueError`` for what is no call."""
+    try:
+        call = json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    for value, keys in ((call, Call.__required_keys__), (_item(call, "limits"), Limits.__required_keys__)):
+        if not isinstance(value, dict) or keys - value.keys():
+            raise ValueError(f"an object with {', '.join(sorted(keys))} is needed")
+    return cast("Call", call)
+
+
+def _item(value: object, key: str) -> object:
+    return value.get(key) if isinstance(value, dict) else None
 
 
 def _tree(spare_pid: int) -> Tree:

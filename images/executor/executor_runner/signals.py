@@ -12,6 +12,15 @@ from executor_runner import linux
 WATCHED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 
 
+def reset_signals() -> None:
+    """Undo what we inherited: whoever started us may have had signals ignored, and a child must not inherit that."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 class SignalSource:
     """Turns SIGCHLD, SIGTERM and SIGINT into bytes on ``fd``."""
 

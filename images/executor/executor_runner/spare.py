@@ -21,6 +21,7 @@ from typing import NoReturn, TypedDict
 from executor_runner import linux
 from executor_runner.protocol.frames import encode_json
 from executor_runner.protocol.shapes import PythonCode
+from executor_runner.signals import reset_signals
 
 PIPE_BYTES = 1024 * 1024
 NICE = 5
@@ -87,8 +88,11 @@ def _wait_and_become(
     release: int, job_fd: int, stdin: int, outputs: tuple[int, int, int], preload: Iterable[str]
 ) -> NoReturn:
     os.setsid()
-    _reset_signals()
-    _import(preload)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if not linux.ON_LINUX:
+        reset_signals()
+    _import((*preload, "executor_runner.python_child"))
+    _rehearse()
     _restrain()
     if os.read(release, 1) != RELEASE:
         os._exit(0)  # the runner is gone
@@ -131,27 +135,35 @@ def _arrange_descriptors(stdin: int, outputs: tuple[int, int, int]) -> int:
     return 3
 
 
-def _reset_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
 def _import(modules: Iterable[str]) -> None:
     for name in modules:
         with contextlib.suppress(ImportError):  # the call that needs it will say so in its own words
             importlib.import_module(name)
 
 
+def _rehearse() -> None:
+    """Use what the call will use: what a fork touches first costs it a copied page, better now than then."""
+    json.loads(encode_json({"env": dict(os.environ), "python": None}))
+    exec(compile("print", "", "exec", dont_inherit=True), {})  # noqa: S102 - our own word
+
+
 def _restrain() -> None:
     _set_limit(resource.RLIMIT_CORE, 0)
     os.nice(NICE)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    _be_first_out_of_memory()
+    linux.give_way(giving=False)
     linux.drop_privileges()
     linux.set_dumpable(dumpable=True)  # inherited as off from the runner; the child's own /proc files must work
+
+
+def _be_first_out_of_memory() -> None:
+    try:
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    except OSError:
+        return
+    with contextlib.suppress(OSError):
+        os.write(descriptor, b"1000")
+    os.close(descriptor)
 
 
 def _set_limit(kind: int, value: int) -> None:

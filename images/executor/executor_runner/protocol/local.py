@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 
 CANCEL = b"K"
+MAKE = b"+"
+"""To a nursery, once for each sandbox wanted."""
 _LENGTH = struct.Struct(">I")
 
 
