@@ -14,6 +14,7 @@ from executor_api.domain.execution import Execution, Output, SandboxDetails, Tim
 from executor_api.domain.outcome import Outcome, Status
 from executor_api.http.problems import printable
 from executor_api.service.store import Page
+from executor_api.service.timeline import Overhead
 from executor_runner.protocol.shapes import ExceptionInfo
 
 _NOTHING = Output(b"", b"", None, None, {})
@@ -81,10 +82,12 @@ def instant(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def server_timing(timings: Timings) -> str:
-    """The phases as a ``Server-Timing`` header, in milliseconds."""
-    phases = ((name, value) for name, value in _timings(timings).items() if value is not None)
-    return ", ".join(f"{name};dur={value}" for name, value in phases)
+def server_timing(timings: Timings, overhead: Overhead | None) -> str:
+    """The phases as a ``Server-Timing`` header, in milliseconds; ``accept`` and ``settle`` are the service's own."""
+    phases = dict(_timings(timings))
+    if overhead is not None:
+        phases |= {"accept": overhead.before, "settle": overhead.after}
+    return ", ".join(f"{name};dur={value}" for name, value in phases.items() if value is not None)
 
 
 def text_of(data: bytes, gap: tuple[int, int] | None) -> tuple[str, bool]:

@@ -128,8 +128,11 @@ class Api:
         if execution.status is Status.QUEUED:
             return Response(render.answer(execution), status_code, media_type=_JSON)
         answer = render.answer(execution, await self.executor.output(execution.id))
-        timing = render.server_timing(execution.timings) if execution.status.finished else ""
-        return Response(answer, status_code, {"Server-Timing": timing} if timing else None, media_type=_JSON)
+        response = Response(answer, status_code, media_type=_JSON)
+        if execution.status.finished:
+            overhead = self.executor.overhead(execution.id)
+            response.headers["Server-Timing"] = render.server_timing(execution.timings, overhead)
+        return response
 
 
 async def _first(event: Coroutine[Any, Any, Any], *others: Coroutine[Any, Any, Any]) -> bool:
