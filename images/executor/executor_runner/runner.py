@@ -91,7 +91,7 @@ class Runner:
             self._run.end(Cause.CANCELLED, "cancelled")
 
     def leave(self) -> None:
-        """End at the wish of whoever runs the sandbox: the call with its report, a runner without one, or past it, at once."""
+        """End at the wish of whoever runs the sandbox: at once, but a running call with its report."""
         if self._run is None or self._run.journal.complete:
             self.on_idle_end()
         else:

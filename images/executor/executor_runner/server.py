@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import socket
 from collections.abc import Callable
@@ -20,6 +21,8 @@ MAX_BODY = 96 * 1024 * 1024
 HEAD_SECONDS = 20.0
 """How long a connection may take to bring its request."""
 _READ = 256 * 1024
+_ONCE = {"content-length", "transfer-encoding", TOKEN_HEADER.lower()}
+"""Header fields that a proxy could understand in another way than we do, were there two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,16 @@ class Request:
         if not version.startswith("HTTP/1."):
             raise ValueError(f"version {version[:16]!r}")
         url = urlsplit(target)
-        pairs = (field.partition(":") for field in fields)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        headers: dict[str, str] = {}
+        for name, colon, value in (field.partition(":") for field in fields):
+            if (
+                not colon
+                or not name.isascii()
+                or name != "".join(name.split())
+                or name.lower() in _ONCE & headers.keys()
+            ):
+                raise ValueError(f"field {name[:16]!r}")
+            headers[name.lower()] = value.strip()
         return cls(method, url.path, parse_qs(url.query), headers)
 
     @property
@@ -67,6 +78,7 @@ class HttpServer:
         self._expected_hash = expected_hash
         self._connections: dict[_Connection, None] = {}  # oldest first
         self.delivered = False
+        """Whether a reader has had the journal to its end."""
         self.on_claim: Callable[[str, Journal], None] = lambda _token, _journal: None
         self.on_done: Callable[[], None] = loop.stop
         listener.settimeout(0)
@@ -169,6 +181,7 @@ class _Connection:
         self._journal: Journal | None = None
         self._offset = 0
         self._last = False
+        self._said_all = False
         self.trusted = False
         """Whether its request has our token. Before that we keep no more of it than a head."""
         self._timer: Timer = loop.call_later(HEAD_SECONDS, self.close)
@@ -222,8 +235,10 @@ class _Connection:
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            self.close()
+            return
         if not data:
+            self._server.delivered = self._server.delivered or (self._said_all and self._journal is not None)
             self.close()
             return
         if self._journal is None and not self._last:
@@ -273,11 +288,17 @@ class _Connection:
         except OSError:
             self.close()
             return
-        if self._last:
-            self._server.delivered = self._server.delivered or self._journal is not None
-            self.close()
-        else:
-            self._loop.watch(self._sock.fileno(), read=self._on_readable)
+        self._loop.watch(self._sock.fileno(), read=self._on_readable)
+        if self._last and not self._said_all:
+            self._said_all = True
+            self._say_all()
+
+    def _say_all(self) -> None:
+        """Close our half only: the peer closes its own when it has all; closed at once, unread input would cut it."""
+        with contextlib.suppress(OSError):  # it is gone already
+            self._sock.shutdown(socket.SHUT_WR)
+        self._timer.cancel()
+        self._timer = self._loop.call_later(HEAD_SECONDS, self.close)
 
     def _on_writable(self) -> None:
         self._flush()
