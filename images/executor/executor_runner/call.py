@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 
+from executor_runner.artifacts import collect
 from executor_runner.guard import Guard
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop, Timer
@@ -72,7 +73,7 @@ class CallRun:
         try:
             job = self._prepare()
             self._spare.release(job, b64decode(self._call["stdin"]))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # a call of another shape, too
             self._cause, self._message = Cause.SETUP_FAILED, f"the sandbox could not be set up: {error}"
             self._kill()
             return
@@ -232,7 +233,7 @@ class CallRun:
     def _bring_back_artifacts(self) -> list[str]:
         skipped = []
         limit = self._call["limits"]["artifact_bytes"]
-        for artifact in self._place.workspace.artifacts(self._call["artifacts"], limit):
+        for artifact in collect(self._place.workspace.work, self._call["artifacts"], limit):
             if artifact.skipped is None:
                 self.journal.append(FrameKind.ARTIFACT, encode_artifact(artifact.path, artifact.content))
             else:

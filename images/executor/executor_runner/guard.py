@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +25,10 @@ MANY_PROCESSES = 200
 """From so many on we find out, each `FORK_POLL` seconds, whether the node's own limit is reached."""
 FORK_POLL = 0.25
 STORAGE_POLL = 0.25
-"""Seconds between two looks at the disk, and more when a look takes long."""
+"""Seconds between two walks over the disk."""
+WALK_SLICE = 0.01
+"""Seconds of a walk at a time: a million files must not keep us from the clock and the output."""
+WALK_PAUSE = 0.04
 
 
 class MemoryMeter(Protocol):
@@ -72,7 +78,7 @@ class Guard:
     def __init__(self, limits: Limits, tree: Tree, group: MemoryGroup | None, folders: list[Path]) -> None:
         self._limits = limits
         self._tree = tree
-        self._folders = folders
+        self._disk = DiskMeter(folders)
         self._meter: MemoryMeter = group or TreeMeter(tree)
         self._threshold = _threshold(limits["memory_bytes"], kernel_enforces=group is not None)
         self._storage_due = 0.0
@@ -110,11 +116,11 @@ class Guard:
         return None
 
     def _look_at_storage(self) -> Verdict | None:
-        limit, began = self._limits["storage_bytes"], time.monotonic()
-        if limit is None or began < self._storage_due:
+        limit = self._limits["storage_bytes"]
+        if limit is None or time.monotonic() < self._storage_due:
             return None
-        used = sum(disk_usage(folder) for folder in self._folders)
-        self._storage_due = time.monotonic() + max(STORAGE_POLL, 20 * (time.monotonic() - began))
+        used = self._disk.walk(time.monotonic() + WALK_SLICE)
+        self._storage_due = time.monotonic() + (STORAGE_POLL if self._disk.complete else WALK_PAUSE)
         if used <= limit:
             return None
         return Verdict(Cause.STORAGE_LIMIT, f"{used // MIB} MiB on disk of a limit of {limit // MIB} MiB")
@@ -131,20 +137,51 @@ def _can_fork() -> bool:
     return True
 
 
-def disk_usage(folder: Path) -> int:
-    """Bytes that files below a folder occupy. What vanishes or can't be read meanwhile counts as nothing."""
-    total, stack = 0, [str(folder)]
+class DiskMeter:
+    """Walks folders over and over, a slice of time at a time, and adds up what the files occupy."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self._folders = folders
+        self._files: Iterator[int] = iter(())
+        self._total = 0
+        self.complete = True
+
+    def walk(self, until: float) -> int:
+        """Go on until that instant of the monotonic clock; returns the bytes of this walk so far."""
+        if self.complete:
+            self._files = itertools.chain.from_iterable(map(file_sizes, self._folders))
+            self._total, self.complete = 0, False
+        for size in self._files:
+            self._total += size
+            if time.monotonic() >= until:
+                return self._total
+        self.complete = True
+        return self._total
+
+
+def file_sizes(folder: Path) -> Iterator[int]:
+    """Yield the bytes that each file below a folder occupies. What vanishes or can't be read meanwhile is nothing."""
+    stack, seen = [str(folder)], set[tuple[int, int]]()
     while stack:
-        try:
-            with os.scandir(stack.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        stack.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError:
-            continue
-    return total
+        with contextlib.suppress(OSError), os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                yield _occupied(entry, stack, seen)
+
+
+def _occupied(entry: os.DirEntry[str], stack: list[str], seen: set[tuple[int, int]]) -> int:
+    """Bytes of a file, once whatever its number of names; a folder is put on the stack."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            stack.append(entry.path)
+            return 0
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return 0
+    if found.st_nlink > 1:
+        if (found.st_dev, found.st_ino) in seen:
+            return 0
+        seen.add((found.st_dev, found.st_ino))
+    return found.st_blocks * 512
 
 
 def _threshold(limit: int | None, *, kernel_enforces: bool) -> int | None:

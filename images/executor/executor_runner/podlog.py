@@ -13,7 +13,8 @@ from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.shapes import Report
 
 _DETAILS = ("value_json", "exception", "artifacts_skipped")
-_SHORT_MESSAGE = 512
+_SHORT_MESSAGE = 200
+"""Characters; one may take 14 bytes, escaped twice."""
 
 
 class PodLog:
