@@ -11,6 +11,8 @@ import pytest
 
 from executor_runner.removal import remove_tree
 
+NAME = "d" * 50
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
@@ -25,16 +27,16 @@ def dig(folder: Path, depth: int) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
         os.close(os.open("file", os.O_CREAT, dir_fd=descriptor))
-        os.mkdir("d", dir_fd=descriptor)
-        below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.mkdir(NAME, dir_fd=descriptor)
+        below = os.open(NAME, os.O_RDONLY, dir_fd=descriptor)
         os.close(descriptor)
         descriptor = below
     os.close(descriptor)
 
 
 def test_folders_may_be_deeper_than_python_recurses(root: Path) -> None:
-    """Two thousand folders in each other are removed, more than a path can name."""
-    dig(root, 2200)
+    """A thousand folders in each other are removed, more than a path can name."""
+    dig(root, 1100)
     remove_tree(root)
     assert not root.exists()
 
@@ -56,7 +58,7 @@ def test_links_are_removed_not_followed(root: Path) -> None:
     outside.mkdir()
     (outside / "file").write_text("stays")
     dig(root, 50)
-    (root / "d" / "link").symlink_to(outside)
+    (root / NAME / "link").symlink_to(outside)
     (root / "link").symlink_to(outside)
     remove_tree(root)
     assert not root.exists()

@@ -11,7 +11,6 @@ import gc
 import importlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -26,6 +25,7 @@ from executor_runner.isolation import Isolation, enter, fork_isolated, settle_in
 from executor_runner.loop import Loop
 from executor_runner.process import DescendantTree, NamespaceTree, Reaper, Tree
 from executor_runner.protocol.local import MAKE
+from executor_runner.removal import remove_tree
 from executor_runner.runner import Runner
 from executor_runner.session import Session
 from executor_runner.signals import SignalSource, reset_signals
@@ -135,7 +135,7 @@ class Nursery:
             tree.kill_all()
             signal.sigtimedwait([signal.SIGCHLD], 0.05)
             self._reap()
-        shutil.rmtree(self._root, ignore_errors=True)
+        remove_tree(self._root)
 
 
 class StrayTree(DescendantTree):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from base64 import b64decode
 from pathlib import Path, PurePosixPath
+
+from executor_runner.removal import remove_tree
 
 
 class Workspace:
@@ -40,4 +41,4 @@ class Workspace:
 
     def remove(self) -> None:
         """Delete it all; what can't be deleted stays."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        remove_tree(self.root)
