@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from executor_api.backends.base import SandboxFailedError
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.errors import UnavailableError
+from kubernetes_backend.fake_apiserver import FakeApiServer, status
+from kubernetes_backend.fake_objects import Object
 from kubernetes_backend.world import MASTER_KEY, World, plan_of, until
 
 
@@ -85,3 +88,54 @@ async def test_missing_namespace(world: World) -> None:
     world.api.namespace_exists = False
     assert "--namespace" in await _problem(world.backend(), "namespace sandboxes does not exist")
     assert world.api.objects.all("jobs") == []
+
+
+async def test_missing_image(world: World) -> None:
+    """An image that can't be pulled is found out before a call needs it, and its coming is noticed."""
+    world.api.script = world.play_missing_image
+    backend = world.backend()
+    problem = await _problem(backend, "can't be pulled")
+    assert problem.startswith("image sandbox:1 can't be pulled (ErrImagePull: manifest unknown)")
+    assert world.api.objects.all("jobs") == [], "it cleans up behind itself"
+    world.api.script = world.play
+    await until(lambda: backend.health().ready, seconds=20)
+
+
+async def test_image_of_a_template_only_concerns_its_calls(world: World) -> None:
+    """Another template's missing image is a note: calls of other templates run."""
+    backend = await world.started()
+    world.api.script = world.play_missing_image
+    sandbox = await backend.create("x-1", "e-1", plan_of(image="other:1"))
+    with pytest.raises(SandboxFailedError):
+        await sandbox.ready()
+    assert backend.health().ready
+    assert any("other:1" in note for note in backend.health().notes)
+
+
+async def test_runners_out_of_reach(world: World) -> None:
+    """Where neither way leads to a runner, the service says so before it takes a call."""
+    world.pod_ip = await world.stranger()
+    world.api.fail("GET", "/proxy/", lambda: status(403, "Forbidden", "cannot get resource pods/proxy"), times=99)
+    problem = await _problem(world.backend(), "runners can't be reached")
+    assert "pods/proxy" in problem
+
+
+async def test_policy_that_refuses_sandboxes(world: World) -> None:
+    """Admission that refuses every sandbox shows at start, with the server's words."""
+
+    async def play(api: FakeApiServer, job: Object) -> None:
+        message = "Error creating: pods is forbidden: violates PodSecurity"
+        await api.event("Job", job["metadata"]["name"], "FailedCreate", message)
+
+    world.api.script = play
+    assert "violates PodSecurity" in await _problem(world.backend(), "the cluster refuses sandboxes")
+
+
+async def test_full_cluster_is_no_problem_of_the_service(world: World) -> None:
+    """A quota that is used up at start does not keep the service from taking calls that wait for room."""
+
+    async def play(api: FakeApiServer, job: Object) -> None:
+        await api.event("Job", job["metadata"]["name"], "FailedCreate", "pods is forbidden: exceeded quota: all")
+
+    world.api.script = play
+    await world.started()

@@ -29,10 +29,6 @@ async def _failure(backend: KubernetesBackend, start_seconds: float = 60) -> Evi
     return caught.value.evidence
 
 
-def _waiting(reason: str, message: str = "") -> list[Object]:
-    return [{"name": "runner", "state": {"waiting": {"reason": reason, "message": message}}}]
-
-
 async def test_quota_of_pods(world: World) -> None:
     """A quota that refuses the pod, not the Job, is told from the Job's events."""
 
@@ -40,8 +36,9 @@ async def test_quota_of_pods(world: World) -> None:
         name = job["metadata"]["name"]
         await api.event("Job", name, "FailedCreate", 'Error creating: pods "x" is forbidden: exceeded quota: test')
 
+    backend = await world.started()
     world.api.script = play
-    evidence = await _failure(await world.started())
+    evidence = await _failure(backend)
     assert evidence.reason is Reason.QUOTA
     assert "exceeded quota: test" in evidence.message
 
@@ -53,8 +50,9 @@ async def test_pod_that_admission_refuses(world: World) -> None:
         message = 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest"'
         await api.event("Job", job["metadata"]["name"], "FailedCreate", message)
 
+    backend = await world.started()
     world.api.script = play
-    assert (await _failure(await world.started())).reason is Reason.REJECTED_TEMPLATE
+    assert (await _failure(backend)).reason is Reason.REJECTED_TEMPLATE
 
 
 @pytest.mark.parametrize(
@@ -103,20 +101,11 @@ async def test_name_that_exists_is_the_same_sandbox(world: World) -> None:
 
 
 async def test_image_that_does_not_exist(world: World) -> None:
-    """A pull that can't succeed fails the call at once, and the service's health names image and fix."""
-    world.running = False
+    """A pull that can't succeed fails the call at once, in the kubelet's words."""
     backend = await world.started()
-    sandbox = await backend.create("x-1", "e-1", plan_of())
-    await until(lambda: world.api.objects.all("pods"))
-    await world.change_pod("x-1", containerStatuses=_waiting("ErrImagePull", "manifest unknown"))
-    with pytest.raises(SandboxFailedError) as caught:
-        await sandbox.ready()
-    assert caught.value.evidence == Evidence(Reason.IMAGE_PULL, "ErrImagePull: manifest unknown")
-    assert not backend.health().ready
-    assert "sandbox:1 can't be pulled" in backend.health().problems[0]
-    world.running = True
-    await (await backend.create("x-2", "e-2", plan_of())).ready()
-    assert backend.health().ready
+    world.api.script = world.play_missing_image
+    evidence = await _failure(backend)
+    assert evidence == Evidence(Reason.IMAGE_PULL, "ErrImagePull: manifest unknown")
 
 
 async def test_unschedulable_says_what_is_lacking(world: World) -> None:
@@ -127,15 +116,16 @@ async def test_unschedulable_says_what_is_lacking(world: World) -> None:
         pod["status"]["conditions"] = [UNSCHEDULABLE]
         await api.objects.put("pods", pod)
 
+    backend = await world.started()
     world.api.script = play
-    evidence = await _failure(await world.started(), start_seconds=0.5)
+    evidence = await _failure(backend, start_seconds=0.5)
     assert evidence == Evidence(Reason.UNSCHEDULABLE, UNSCHEDULABLE["message"])
 
 
 async def test_start_that_hangs_tells_the_last_event(world: World) -> None:
     """Where nothing else is known, the time that was given and the last event are told."""
-    world.running = False
     backend = await world.started()
+    world.running = False
     await world.api.event("Pod", "x-1-abcde", "FailedMount", "MountVolume.SetUp failed")
     evidence = await _failure(backend, start_seconds=0.3)
     assert evidence.reason is Reason.START_TIMEOUT
@@ -145,8 +135,8 @@ async def test_start_that_hangs_tells_the_last_event(world: World) -> None:
 
 async def test_pod_deleted_before_it_runs(world: World) -> None:
     """A pod that is deleted while it waits ends the wait."""
-    world.running = False
     backend = await world.started()
+    world.running = False
     sandbox = await backend.create("x-1", "e-1", plan_of())
     await until(lambda: world.api.objects.all("pods"))
     await world.api.objects.remove("pods", "x-1-abcde")
@@ -160,7 +150,8 @@ async def test_job_deleted_before_it_has_a_pod(world: World) -> None:
     async def play(api: FakeApiServer, job: Object) -> None:
         await api.objects.remove("jobs", job["metadata"]["name"])
 
+    backend = await world.started()
     world.api.script = play
-    evidence = await _failure(await world.started())
+    evidence = await _failure(backend)
     assert evidence.reason is Reason.SANDBOX_LOST
     assert "deleted before it started" in evidence.message

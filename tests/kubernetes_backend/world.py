@@ -47,6 +47,13 @@ class World:
         if self.running:
             await self.run_pod(job["metadata"]["name"])
 
+    async def play_missing_image(self, api: FakeApiServer, job: Object) -> None:
+        """Make the Job's pod, whose image can't be pulled."""
+        pod = pod_of(job)
+        waiting = {"reason": "ErrImagePull", "message": "manifest unknown"}
+        pod["status"]["containerStatuses"] = [{"name": "runner", "state": {"waiting": waiting}}]
+        await api.objects.put("pods", pod)
+
     async def run_pod(self, job: str) -> FakeRunner:
         """Start a runner and let the pod show it."""
         pod = self.pod(job)
@@ -118,7 +125,7 @@ class World:
             kubeconfig=str(self.kubeconfig()),
             dispatch=mode,
         )
-        backend = KubernetesBackend(settings, {})
+        backend = KubernetesBackend(settings, {}, check_seconds=0.5)
         self._backends.append(backend)
         return backend
 

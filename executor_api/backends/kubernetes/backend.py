@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
 from executor_api.backends.base import Health, SandboxFailedError
-from executor_api.backends.kubernetes import checks, names
+from executor_api.backends.kubernetes import checks, names, rehearsal
 from executor_api.backends.kubernetes.cache import PodCache
 from executor_api.backends.kubernetes.classify import Absent, refused
 from executor_api.backends.kubernetes.client import ApiClient
@@ -22,6 +23,7 @@ from executor_api.backends.kubernetes.errors import ConflictError, KubernetesErr
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.job_template import Tree, load_skeleton
 from executor_api.backends.kubernetes.manifests import JobValues, build_job
+from executor_api.backends.kubernetes.rehearsal import rehearse
 from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox
 from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, parse_job
@@ -34,8 +36,8 @@ from executor_runner.protocol.tokens import sandbox_token, token_hash
 
 RETRY_SECONDS = 2.0
 """Between attempts to get connected, and between checks while something is wrong."""
-CHECK_SECONDS = 60.0
-"""Between checks while all is well."""
+CHECK_SECONDS = 15.0
+"""Between checks while all is well, and between rehearsals while the image can't be pulled."""
 LISTING_SECONDS = 10.0
 """How long `find` waits for the first listing of pods."""
 
@@ -43,11 +45,14 @@ _log = structlog.get_logger(__name__)
 
 
 class KubernetesBackend:
-    """Sandboxes as Jobs of one namespace. ``environ`` is where credentials are looked for."""
+    """Sandboxes as Jobs of one namespace. Finds credentials through ``environ``, checks every ``check_seconds``."""
 
     name = "kubernetes"
 
-    def __init__(self, settings: KubernetesSettings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: KubernetesSettings, environ: Mapping[str, str], check_seconds: float = CHECK_SECONDS
+    ) -> None:
+        self._check_seconds = check_seconds
         self._settings = settings
         self._environ = environ
         self._images = ImageHealth()
@@ -55,6 +60,8 @@ class KubernetesBackend:
         self._cluster: Cluster | None = None
         self._problems: tuple[str, ...] = ("the Kubernetes backend is not connected yet",)
         self._task: asyncio.Task[None] | None = None
+        self._rehearsed = False
+        self._rehearsing: set[str] = set()
 
     async def start(self) -> None:
         """Begin to connect. What is in the way shows in `health`, and is tried again until it is not."""
@@ -136,7 +143,7 @@ class KubernetesBackend:
             raise UnavailableError(f"Jobs can't be listed now: {error}") from error
         deleted = 0
         for job in map(parse_job, listing["items"]):
-            kept = job.deleting or (job.keep_finished and job.finished)
+            kept = job.deleting or (job.keep_finished and job.finished) or job.name in self._rehearsing
             if not kept and not await is_wanted(job.execution_id):
                 deleted += await cluster.delete_job(job.name)
         return deleted
@@ -221,12 +228,27 @@ class KubernetesBackend:
             self._problems = (f"the Kubernetes backend stumbled over a defect: {error!r}; see the log",)
 
     async def _check(self, cluster: Cluster, credentials: Credentials) -> None:
-        sample = self._job("check", "", plan(ExecutionRequest(command="true"), {"default": Template(name="default")}))
+        sample_plan = plan(ExecutionRequest(command="true"), {"default": Template(name="default")})
         while True:
-            proxied = cluster.dialer.way is Way.PROXY
-            rights = (*checks.ALWAYS, *checks.PROXY) if proxied else checks.ALWAYS
-            found = await checks.problems(cluster.client, self._settings.namespace, credentials.source, rights, sample)
+            rights = (*checks.ALWAYS, *checks.PROXY) if cluster.dialer.way is Way.PROXY else checks.ALWAYS
+            sample = self._job("sample", rehearsal.EXECUTION, sample_plan)
+            found = await checks.problems(cluster.client, cluster.namespace, credentials.source, rights, sample)
+            if not found and (not self._rehearsed or self._images.problem(self._settings.image)):
+                found = await self._rehearse(sample_plan)
+                self._rehearsed = not found
             if tuple(found) != self._problems:
                 _log.info("cluster checked", problems=found, host=cluster.client.host)
             self._problems = tuple(found)
-            await asyncio.sleep(RETRY_SECONDS if found else CHECK_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS if found else self._check_seconds)
+
+    async def _rehearse(self, sample_plan: Plan) -> list[str]:
+        name = f"rehearsal-{secrets.token_hex(4)}"
+        self._rehearsing.add(name)
+        try:
+            problem = await rehearse(await self.create(name, rehearsal.EXECUTION, sample_plan))
+        except (SandboxFailedError, UnavailableError) as error:
+            _log.warning("no rehearsal", error=str(error))
+            return []  # a quota, or an API server just gone: the next call or the next check tells
+        finally:
+            self._rehearsing.discard(name)
+        return [problem] if problem else []

@@ -23,6 +23,7 @@ from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.client import ApiClient
 from executor_api.backends.kubernetes.errors import (
     BusyError,
+    ConflictError,
     ForbiddenError,
     KubernetesError,
     UnauthorizedError,
@@ -114,11 +115,19 @@ class Dialer:
             way = await self._choose(pod)
             try:
                 response = await _insist(stack, lambda: self._once(way, pod, request), booting)
-            except (UnreachableError, ForbiddenError) as error:
-                if not _is_refusal(error):
-                    self._found = None
+            except KubernetesError as error:
+                self._learn(way, error)
                 raise
+            self._learn(way, None)
             yield response
+
+    def _learn(self, way: Way, error: KubernetesError | None) -> None:
+        """Remember a way that led to a runner, forget one that led nowhere."""
+        if error is None or isinstance(error, UnauthorizedError | ConflictError):
+            if self._found is not way:
+                self._found, self._found_at = way, time.monotonic()
+        elif isinstance(error, UnreachableError | ForbiddenError) and not _is_refusal(error):
+            self._found = None
 
     async def _choose(self, pod: PodSnapshot) -> Way:
         if self._forced is not None:

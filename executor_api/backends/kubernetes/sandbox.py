@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from executor_api.backends.base import (
@@ -18,7 +18,7 @@ from executor_api.backends.base import (
 from executor_api.backends.kubernetes import remains
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, STREAM, RunnerRequest
-from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
+from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError, UnauthorizedError
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.backends.kubernetes.startup import Startup
@@ -82,14 +82,26 @@ class KubernetesSandbox:
             raise
         self._images.works(self._identity.image)
 
-    async def dispatch(self, call: bytes) -> AsyncIterator[bytes]:
+    async def answers(self) -> None:
+        """Ask the runner something that needs no token. Raises `ConnectionLostError` if none answers."""
+        deadline = self._cluster.clock() + BOOT_SECONDS
+        request = RunnerRequest(method="GET", path=CALL_PATH)
+        try:
+            async with self._cluster.dialer.open(self._dialable(), request, lambda: self._booting(deadline)):
+                raise ConnectionLostError(f"what answers in sandbox {self._identity.job} is no runner")
+        except UnauthorizedError:
+            return
+        except (KubernetesError, ConfigurationError) as error:
+            raise ConnectionLostError(str(error)) from error
+
+    async def dispatch(self, call: bytes) -> AsyncGenerator[bytes, None]:
         """Send the call and yield the journal. Raises `ClaimedError` and `ConnectionLostError`."""
         request = RunnerRequest(method="POST", path=CALL_PATH, token=self._identity.token, body=call, timeout=STREAM)
         deadline = self._cluster.clock() + BOOT_SECONDS
         async for data in self._stream(request, deadline):
             yield data
 
-    async def resume(self, offset: int) -> AsyncIterator[bytes]:
+    async def resume(self, offset: int) -> AsyncGenerator[bytes, None]:
         """Yield the journal from an offset. Raises `ConnectionLostError`."""
         request = RunnerRequest(
             method="GET",
@@ -143,7 +155,7 @@ class KubernetesSandbox:
         except (KubernetesError, ConfigurationError) as error:
             raise ConnectionLostError(str(error)) from error
 
-    async def _stream(self, request: RunnerRequest, boot_deadline: float) -> AsyncIterator[bytes]:
+    async def _stream(self, request: RunnerRequest, boot_deadline: float) -> AsyncGenerator[bytes, None]:
         pod = self._dialable()
         try:
             async with self._cluster.dialer.open(pod, request, lambda: self._booting(boot_deadline)) as response:

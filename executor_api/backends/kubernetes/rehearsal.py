@@ -1,0 +1,46 @@
+"""One sandbox that no call waits for: it shows whether image, admission and the way to runners work."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from executor_api.backends.base import ConnectionLostError, SandboxFailedError
+from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
+from executor_api.domain.outcome import Reason
+
+PATIENCE_SECONDS = 10.0
+"""What is not clear after that shows in calls; a cluster that has to make room or pull an image is no broken one."""
+_RELEASE_SECONDS = 3.0
+
+EXECUTION = "rehearsal"
+"""Stands for an execution id on the Job: no execution has it, so a Job that is left over is collected as garbage."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def rehearse(sandbox: KubernetesSandbox) -> str | None:
+    """Start it, ask its runner something, and remove it; returns a problem that every call would have.
+
+    An image that can't be pulled is no such answer: the sandbox itself reports it to the backend's `ImageHealth`.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await sandbox.ready()
+            await sandbox.answers()
+    except SandboxFailedError as error:
+        _log.warning("the rehearsal's sandbox did not start", reason=error.evidence.reason, message=str(error))
+        if error.evidence.reason is Reason.REJECTED_TEMPLATE:
+            return f"the cluster refuses sandboxes ({error}); change its policy or the Job template"
+    except ConnectionLostError as error:
+        return f"runners can't be reached ({error}); allow this service to their port 8090, or set --dispatch"
+    except TimeoutError:
+        _log.warning("the rehearsal's sandbox takes long to start")
+    finally:
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await sandbox.release()
+        except TimeoutError:
+            _log.warning("the rehearsal's Job could not be deleted yet")
+    return None

@@ -1,0 +1,1 @@
+"""Tests of the Kubernetes backend on the cluster that KUBECONFIG points to."""
