@@ -93,9 +93,8 @@ def _soak(service: Service, arguments: argparse.Namespace) -> int:
         *((f"{10 * n} %", s) for n, s in enumerate(samples[1:], 1)),
         ("after", after),
     ):
-        print(
-            f"{name:10}{state['zombies']:9}{state['processes']:11}{state['descriptors']:13}{state['memory'] / 2**20:12.1f}"
-        )
+        memory = state["memory"] / 2**20
+        print(f"{name:10}{state['zombies']:9}{state['processes']:11}{state['descriptors']:13}{memory:12.1f}")
     growth = (after["memory"] - samples[len(samples) // 2]["memory"]) / (arguments.calls / 2)
     print(f"memory growth over the second half: {growth:.0f} bytes a call")
     left = (
