@@ -6,6 +6,7 @@ configuration are used (`credentials`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -32,6 +33,8 @@ PATIENCE_SECONDS = 8.0
 """How long a request is tried again before its last error is raised."""
 READ_BUFFER = 2 * 1024 * 1024
 """aiohttp takes lines of twice this: one watch event is one line, and holds a whole object."""
+TLS_CLOSING_SECONDS = 0.1
+"""aiohttp gives back a cut TLS connection, the watch's, before it is closed, and tells nobody when it is."""
 MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
 _BACKOFF = wait_random_exponential(multiplier=0.05, max=2.0)
@@ -57,6 +60,8 @@ class ApiClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+        if self._credentials.ssl_context is not None:
+            await asyncio.sleep(TLS_CLOSING_SECONDS)
 
     async def get(self, path: str, params: Params | None = None, patience: float = PATIENCE_SECONDS) -> Any:
         """Read an object or a list."""

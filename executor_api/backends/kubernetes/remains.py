@@ -24,6 +24,7 @@ LEAVING_SECONDS = 8.0
 """A pod that is being deleted ends within its grace period."""
 CAUSE_SECONDS = 1.0
 _LOG_READS = 3
+_SMALL_LOG = 1024 * 1024
 _LOG_PAUSE = 0.4
 """An ended container's last lines may still be on their way to the log file."""
 _LOG_TIMEOUT = aiohttp.ClientTimeout(total=20.0)
@@ -72,10 +73,17 @@ async def _read_log(cluster: Cluster, pod: PodSnapshot, token: str) -> LogCopy |
             return found
         except (KubernetesError, ConfigurationError):
             continue
-        found = await asyncio.to_thread(podlog.parse, token, text.splitlines())
+        found = await _parsed(token, text)
         if found.report is not None or not pod.ended:
             return found
     return found
+
+
+async def _parsed(token: str, text: bytes) -> LogCopy:
+    """Parse beside the event loop what would hold it up; a thread may be more than a full machine has."""
+    if len(text) < _SMALL_LOG:
+        return podlog.parse(token, text.split(b"\n"))
+    return await asyncio.to_thread(podlog.parse, token, text.split(b"\n"))
 
 
 async def _fetch_log(cluster: Cluster, pod: PodSnapshot) -> bytes:
