@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import builtins
+import contextlib
 import inspect
 import io
 import json
@@ -22,15 +24,18 @@ from executor_runner.protocol.shapes import ExceptionInfo, PythonCode
 
 _MAX_MESSAGE = 4096
 _MAX_TRACEBACK = 16 * 1024
+_EXIT_NOT_FLUSHED = 120
 
 
 def run_python(python: PythonCode, source: Path, env: dict[str, str], result_fd: int, value_bytes: int) -> NoReturn:
     """Become the program; never returns. Exit codes are the interpreter's own."""
     _enter(source, env)
+    own_pid, channel = os.getpid(), os.fstat(result_fd)
     result: dict[str, object] = {}
     exit_code = _guarded(lambda: result.update(_execute(python, source, value_bytes)), result)
-    exit_code = _guarded(_finish_like_an_interpreter, result) or exit_code
-    _write_all(result_fd, encode_json(result))
+    exit_code = _finish_like_an_interpreter() or exit_code
+    if os.getpid() == own_pid:  # a fork that the code let run on has nothing to tell
+        _write_all(result_fd, channel, encode_json(result))
     os._exit(exit_code)
 
 
@@ -61,7 +66,7 @@ def _unbuffered(descriptor: int, errors: str) -> io.TextIOWrapper:
 def _execute(python: PythonCode, source: Path, value_bytes: int) -> dict[str, object]:
     main = types.ModuleType("__main__")
     main.__file__ = str(source)
-    main.__dict__["__builtins__"] = __builtins__
+    main.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = main
     exec(compile(python["code"], str(source), "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - what we are for
     if python["function"] is None:
@@ -105,7 +110,7 @@ def _exit_code(leaving: SystemExit) -> int:
         return 0
     if isinstance(leaving.code, int):
         return leaving.code & 0xFF
-    print(leaving.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+    _say(lambda: f"{leaving.code}\n")
     return 1
 
 
@@ -115,8 +120,11 @@ def _show(error: BaseException) -> ExceptionInfo:
     while frames is not None and frames.tb_frame.f_globals.get("__name__") == __name__:
         frames = frames.tb_next
     error.__traceback__ = frames
-    sys.excepthook(type(error), error, frames)
     text = "".join(traceback.format_exception(type(error), error, frames))
+    try:
+        sys.excepthook(type(error), error, frames)
+    except BaseException:  # noqa: BLE001 - the code's own hook may raise anything
+        _say(lambda: text)
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
@@ -124,24 +132,39 @@ def _show(error: BaseException) -> ExceptionInfo:
     return {"type": name, "message": _message(error)[:_MAX_MESSAGE], "traceback": text[-_MAX_TRACEBACK:]}
 
 
+def _say(text: Callable[[], str]) -> None:
+    with contextlib.suppress(Exception):  # the code may have closed or replaced it, and what it says is the code's
+        sys.stderr.write(text())
+
+
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001 - the user's __str__ may raise anything
+    except BaseException as broken:  # noqa: BLE001 - the user's __str__ may raise anything
         return f"<str() of it raised {type(broken).__name__}>"
 
 
-def _finish_like_an_interpreter() -> None:
-    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins what is no daemon, as at exit
-    atexit._run_exitfuncs()  # noqa: SLF001 - os._exit would leave them out
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and not stream.closed:
-            stream.flush()
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
+def _finish_like_an_interpreter() -> int:
+    """Wait for threads, run exit functions, flush; returns the exit code of output that could not be flushed, or 0."""
     try:
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins what is no daemon, as at exit
+        atexit._run_exitfuncs()  # noqa: SLF001 - os._exit would leave them out
+        for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+    except BaseException as error:  # noqa: BLE001 - threads, exit functions and streams are the user's
+        with contextlib.suppress(Exception):
+            traceback.print_exception(error, file=sys.__stderr__)
+        return _EXIT_NOT_FLUSHED
+    return 0
+
+
+def _write_all(descriptor: int, channel: os.stat_result, data: bytes) -> None:
+    """Write it unless the code has closed the descriptor; its number may be a file of the user's by now."""
+    try:
+        if not os.path.samestat(os.fstat(descriptor), channel):
+            return
         while data:
             data = data[os.write(descriptor, data) :]
     except OSError:
-        return  # the code closed it, or the runner stopped listening
+        return  # closed, or the runner stopped listening

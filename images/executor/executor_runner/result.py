@@ -24,13 +24,17 @@ def parse_result(text: bytes) -> Findings:
         result = json.loads(text)
         value, exception = result.get("value"), result.get("exception")
         if isinstance(value, str):
-            json.loads(value)
+            json.loads(value, parse_constant=_refuse)
             findings["value_json"] = value
         if _is_exception(exception):
             findings["exception"] = exception
     except (ValueError, AttributeError, RecursionError):
         return Findings()
     return findings
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _is_exception(value: object) -> TypeGuard[ExceptionInfo]:

@@ -21,6 +21,8 @@ MAX_BODY = 96 * 1024 * 1024
 HEAD_SECONDS = 20.0
 """How long a connection may take to bring its request."""
 _READ = 256 * 1024
+_LONG = 20
+"""Digits of no journal's offset; Python refuses to read thousands."""
 _ONCE = {"content-length", "transfer-encoding", TOKEN_HEADER.lower()}
 """Header fields that a proxy could understand in another way than we do, were there two."""
 
@@ -147,7 +149,7 @@ class HttpServer:
         offset = request.query.get("offset", ["0"])[0]
         if journal is None:
             connection.answer(404, b"no call yet\n")
-        elif not offset.isdecimal() or int(offset) > len(journal):
+        elif not (offset.isascii() and offset.isdigit() and len(offset) < _LONG) or int(offset) > len(journal):
             connection.answer(416, b"offset beyond the journal\n")
         else:
             connection.stream(journal, int(offset))
@@ -207,18 +209,17 @@ class _Connection:
     def pump(self) -> None:
         """Send what the journal has for this reader, as fast as it takes it."""
         journal = self._journal
-        if journal is None or self._last:
-            return
-        while not self._output or len(self._output) < _READ:
+        while journal is not None and not self._last and len(self._output) < _READ:
             data = journal.read(self._offset, _READ)
-            if not data:
-                break
             self._offset += len(data)
-            self._output += f"{len(data):x}\r\n".encode() + data + b"\r\n"
-        if journal.complete and self._offset == len(journal):
-            self._output += b"0\r\n\r\n"
-            self._last = True
-        self._flush()
+            if data:
+                self._output += f"{len(data):x}\r\n".encode() + data + b"\r\n"
+            if journal.complete and self._offset == len(journal):
+                self._output += b"0\r\n\r\n"
+                self._last = True
+            self._flush()
+            if not data or self._sock.fileno() < 0:
+                return
 
     def close(self) -> None:
         """Close the connection. Safe to call twice."""

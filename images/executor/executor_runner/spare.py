@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -99,8 +100,8 @@ def _wait_and_become(
     job: Job = json.loads(os.pread(job_fd, os.fstat(job_fd).st_size, 0))
     result = _arrange_descriptors(stdin, outputs)
     _set_limit(resource.RLIMIT_NOFILE, job["open_files"])
-    os.write(result, PICKED_UP)
     os.chdir(job["cwd"])
+    os.write(result, PICKED_UP)
     if job["python"] is None:
         _exec(job["argv"] or [], job["env"])
     from executor_runner.python_child import run_python  # noqa: PLC0415 - not needed by a child that execs
@@ -109,13 +110,14 @@ def _wait_and_become(
 
 
 def _exec(argv: list[str], env: dict[str, str]) -> NoReturn:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and nobody else expects to be
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(argv[0], argv, env)  # noqa: S606 - the caller asked for this program, or for sh
     except FileNotFoundError:
         _say_and_exit(f"{argv[0]}: not found", _EXIT_NOT_FOUND)
-    except OSError as error:
-        _say_and_exit(f"{argv[0]}: {error.strerror}", _EXIT_NOT_EXECUTABLE)
+    except (OSError, ValueError) as error:  # ValueError: not text that the kernel takes
+        _say_and_exit(f"{argv[0]}: {getattr(error, 'strerror', error)}", _EXIT_NOT_EXECUTABLE)
 
 
 def _say_and_exit(text: str, code: int) -> NoReturn:
@@ -136,9 +138,16 @@ def _arrange_descriptors(stdin: int, outputs: tuple[int, int, int]) -> int:
 
 
 def _import(modules: Iterable[str]) -> None:
+    """Import what works; the call that needs the rest will hear why not. What modules print is nobody's output."""
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(silence, descriptor)
     for name in modules:
-        with contextlib.suppress(ImportError):  # the call that needs it will say so in its own words
+        with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(name)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a module may have put anything there
+            stream.flush()
 
 
 def _rehearse() -> None:
