@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,21 @@ async def test_renewed_credentials_are_picked_up(world: World) -> None:
     world.api.token = "renewed"  # noqa: S105 - of the fake
     world.kubeconfig()
     await (await backend.create("x-1", "e-1", plan_of())).ready()
+
+
+async def test_exec_plugin_gives_the_token(world: World, tmp_path: Path) -> None:
+    """Credentials of an exec plugin, as clouds have them, are asked for and used."""
+    plugin = tmp_path / "plugin"
+    answer = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": world.api.token},
+    }
+    plugin.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    plugin.chmod(0o700)
+    backend = world.backend(user={"exec": {"apiVersion": answer["apiVersion"], "command": str(plugin)}})
+    await backend.start()
+    await until(lambda: backend.health().ready)
 
 
 async def test_missing_rights_are_listed(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class World:
         state = [{"name": "runner", "image": "i", "state": {"terminated": ended}}]
         await self.change_pod(job, phase="Failed" if code else "Succeeded", containerStatuses=state)
 
-    def kubeconfig(self, **user: str) -> Path:
+    def kubeconfig(self, user: Mapping[str, Any] | None = None) -> Path:
         """A kubeconfig that leads here."""
         path = self._tmp_path / "kubeconfig"
         config = {
@@ -111,18 +111,20 @@ class World:
             "current-context": "fake",
             "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
             "clusters": [{"name": "fake", "cluster": {"server": self.api.url}}],
-            "users": [{"name": "fake", "user": user or {"token": self.api.token}}],
+            "users": [{"name": "fake", "user": dict(user) if user else {"token": self.api.token}}],
         }
         path.write_text(yaml.safe_dump(config))
         return path
 
-    def backend(self, mode: DispatchMode = DispatchMode.AUTO) -> KubernetesBackend:
+    def backend(
+        self, mode: DispatchMode = DispatchMode.AUTO, user: Mapping[str, Any] | None = None
+    ) -> KubernetesBackend:
         """A backend for this cluster, not started."""
         settings = KubernetesSettings(
             master_key=MASTER_KEY,
             namespace=NAMESPACE,
             image="sandbox:1",
-            kubeconfig=str(self.kubeconfig()),
+            kubeconfig=str(self.kubeconfig(user)),
             dispatch=mode,
         )
         backend = KubernetesBackend(settings, {}, check_seconds=0.5)
