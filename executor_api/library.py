@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
-from executor_api.backends.base import ConnectionLostError, Sandbox
+from executor_api.backends.base import ConnectionLostError, Health, Sandbox
 from executor_api.backends.local.backend import LocalBackend
 from executor_api.domain.execution import Event, EventKind, Output
 from executor_api.domain.outcome import Outcome, Reason, Status, settle, settle_without_report
@@ -115,10 +115,14 @@ class Executor:
         """Start the backend; `local` has done it. Raises `UnavailableError` if there can be no sandboxes."""
         self._thread.start()
         self._do(self._backend.start())
-        problems = self._backend.health().problems
+        problems = self.health().problems
         if problems:
             self.close()
             raise UnavailableError("; ".join(problems))
+
+    def health(self) -> Health:
+        """Whether calls can run, and what isolation they get."""
+        return self._backend.health()
 
     def run(
         self,

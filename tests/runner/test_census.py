@@ -27,9 +27,9 @@ def test_a_name_cannot_lie_about_parent_or_state(proc: Path) -> None:
     add(proc, 7, 1, "Z", name="evil) R 99 (")
     add(proc, 8, 7, "D", name="a\nb")
     assert sorted(processes(str(proc)), key=lambda process: process.pid) == [
-        Process(1, 0, "S"),
-        Process(7, 1, "Z"),
-        Process(8, 7, "D"),
+        Process(1, 0, "S", 1),
+        Process(7, 1, "Z", 7),
+        Process(8, 7, "D", 8),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -54,6 +55,7 @@ class Nursery:
         self._descriptors: deque[int] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._root = ""
+        self._clearing: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
@@ -97,18 +99,25 @@ class Nursery:
 
     async def stop(self) -> None:
         """End it; the process kills every sandbox first. Safe to call twice."""
-        process, self._process = self._process, None
-        root, self._root = self._root, ""
         self._forget()
         self._refuse(_ENDED)
-        if process is not None:
+        await asyncio.shield(self._clear_up())
+
+    def _clear_up(self) -> asyncio.Task[None]:
+        """Wait for the process and remove its folder, once, whoever asks."""
+        if self._clearing is None:
+            self._clearing = asyncio.get_running_loop().create_task(self._clear())
+        return self._clearing
+
+    async def _clear(self) -> None:
+        if self._process is not None:
             try:
-                await asyncio.to_thread(process.wait, STOP_SECONDS)
+                await asyncio.to_thread(self._process.wait, STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
-                await asyncio.to_thread(process.wait)
-        if root:
-            await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
+                self._process.kill()
+                await asyncio.to_thread(self._process.wait)
+        with contextlib.suppress(RecursionError):  # the process clears up better; this is for one that was killed
+            await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
 
     def _spawn(self, environ: Mapping[str, str]) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -162,6 +171,7 @@ class Nursery:
         if not data:
             self._forget()
             self._refuse(_ENDED)
+            self._clear_up()
             return
         self._received += data
         self._descriptors += descriptors

@@ -17,6 +17,7 @@ class Process:
     pid: int
     parent: int
     state: str
+    group: int
 
 
 def processes(proc: str = "/proc") -> Iterator[Process]:
@@ -73,4 +74,4 @@ def _read_process(proc: str, pid: int) -> Process | None:
     except OSError:
         return None
     fields = text[text.rfind(b")") + 2 :].split()  # the name before may hold spaces and brackets
-    return Process(pid, int(fields[1]), fields[0].decode())
+    return Process(pid, int(fields[1]), fields[0].decode(), int(fields[2]))

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import NoReturn, TypedDict
 
 from executor_runner import linux
-from executor_runner.census import descendants
+from executor_runner.census import Process
 from executor_runner.isolation import Isolation, enter, fork_isolated, settle_in, strongest
 from executor_runner.loop import Loop
 from executor_runner.process import DescendantTree, NamespaceTree, Reaper, Tree
 from executor_runner.protocol.local import MAKE
+from executor_runner.removal import remove_tree
 from executor_runner.removal import remove_tree
 from executor_runner.runner import Runner
 from executor_runner.session import Session
@@ -106,13 +107,13 @@ class Nursery:
 
     def _reap(self) -> None:
         self._reaper.reap()
-        for pid, ending in list(self._reaper.endings.items()):
-            del self._reaper.endings[pid]
+        endings, self._reaper.endings = self._reaper.endings, {}
+        for pid in endings:
             workspace = self._sandboxes.pop(pid, None)
             if workspace is not None and not removed_at_once(workspace):
                 self._remove_aside(workspace)
-            if ending.exit_code != 0 and not self._isolation.in_namespaces:
-                StrayTree(self._sandboxes).kill_all()  # of a runner that was killed, or of such a stray
+        if not self._isolation.in_namespaces and any(ending.exit_code != 0 for ending in endings.values()):
+            StrayTree(self._sandboxes).kill_all()  # of a runner that was killed, or of such a stray
 
     def _remove_aside(self, workspace: Workspace) -> None:
         """A call may leave a million files; the next sandbox is not to wait for that."""
@@ -144,11 +145,15 @@ class StrayTree(DescendantTree):
     def __init__(self, sandboxes: Collection[int]) -> None:
         self._sandboxes = sandboxes
 
-    def pids(self) -> list[int]:
-        """Pids of our descendants that belong to no sandbox."""
-        everyone = descendants(os.getpid())
+    def processes(self) -> list[Process]:
+        """Our descendants that belong to no sandbox."""
+        everyone = super().processes()
         parents = {process.pid: process.parent for process in everyone}
-        return [process.pid for process in everyone if not self._belongs(process.pid, parents)]
+        return [process for process in everyone if not self._belongs(process.pid, parents)]
+
+    def children(self) -> set[int]:
+        """Our children that are no sandboxes."""
+        return super().children() - set(self._sandboxes)
 
     def _belongs(self, pid: int | None, parents: dict[int, int]) -> bool:
         while pid is not None and pid not in self._sandboxes:

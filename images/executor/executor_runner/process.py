@@ -9,10 +9,13 @@ import signal
 from dataclasses import dataclass
 from typing import Protocol
 
-from executor_runner.census import descendants, processes
+from executor_runner.census import Process, descendants, processes
 
 _STOP_ROUNDS = 50
 """A fork bomb outside a PID namespace is frozen first; each round catches what was born in the one before."""
+_CHILD_READS = 10_000
+_QUIET_READS = 3
+"""So many looks in a row that show no new child, and there is none for now."""
 
 
 class Tree(Protocol):
@@ -51,9 +54,13 @@ class NamespaceTree:
 class DescendantTree:
     """The tree of a subreaper: found by walking /proc."""
 
+    def processes(self) -> list[Process]:
+        """All descendants."""
+        return descendants(os.getpid())
+
     def pids(self) -> list[int]:
         """Pids of all descendants."""
-        return [process.pid for process in descendants(os.getpid())]
+        return [process.pid for process in self.processes()]
 
     def signal_all(self, number: int) -> None:
         """Signal each."""
@@ -62,15 +69,43 @@ class DescendantTree:
                 os.kill(pid, number)
 
     def kill_all(self) -> None:
-        """Stop until none is new, then kill."""
+        """Kill by groups first, each at once and atomically against fork; stop what is left until none is new, kill."""
         seen: set[int] = set()
         for _ in range(_STOP_ROUNDS):
-            new = set(self.pids()) - seen
+            self._kill_children()
+            found = self.processes()
+            new = {process.pid for process in found} - seen
             if not new:
                 break
             seen |= new
+            for group in {process.group for process in found} - {0, os.getpgrp()}:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
             self.signal_all(signal.SIGSTOP)
         self.signal_all(signal.SIGKILL)
+
+    def children(self) -> set[int]:
+        """Pids of our own children, in one short read; none where the kernel does not tell."""
+        pid = os.getpid()
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+                return set(map(int, file.read().split()))
+        except OSError:
+            return set()
+
+    def _kill_children(self) -> None:
+        """What forks and ends, over and over, becomes our child each time; a walk over /proc is too slow for it."""
+        seen: set[int] = set()
+        quiet = 0
+        for _ in range(_CHILD_READS):
+            new = self.children() - seen
+            seen |= new
+            quiet = 0 if new else quiet + 1
+            if quiet == _QUIET_READS:
+                break
+            for pid in new:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 class GroupTree:

@@ -1,0 +1,138 @@
+"""Whoever ends, and however: nothing of a sandbox outlives the service and its nursery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from support.machine import Marked, eventually
+
+from executor_api import Executor
+from executor_api.backends.local.backend import LocalBackend
+from executor_api.domain.outcome import Reason
+from executor_api.domain.template import Template
+
+SERVICE = """
+import os, sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from executor_api import Executor
+from executor_api.backends.local.backend import LocalBackend
+from executor_api.domain.template import Template
+backend = LocalBackend(os.environ, namespaces=sys.argv[2] == "True")
+with Executor(backend, {"default": Template(name="default")}) as executor:
+    executor.start()
+    print("started", flush=True)
+    executor.run(sys.argv[3], on_output=lambda *_: print("running", flush=True))
+"""
+
+
+@dataclass
+class Client:
+    """A process with an executor whose call sleeps, in sessions of its own as well."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    marked: Marked = field(default_factory=Marked)
+
+    @property
+    def nursery(self) -> psutil.Process:
+        """The process that makes its sandboxes: the innermost one, where there is one around it."""
+        outer = psutil.Process(self.process.pid).children()[0]
+        inner = [child for child in outer.children() if "executor_runner.nursery" in child.cmdline()]
+        return inner[0] if outer.num_fds() <= 4 and inner else outer
+
+
+@pytest.fixture(params=[True, False], ids=["namespaces", "no-namespaces"])
+def client(request: pytest.FixtureRequest, tmp_path: Path, marked: Marked) -> Iterator[Client]:
+    command = f"setsid {marked.sleeper()} & {marked.sleeper()} & echo; sleep 600; : {marked.word}"
+    arguments = [sys.executable, "-c", SERVICE, str(tmp_path), str(request.param), command]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["started\n", "running\n"]
+        yield Client(process, tmp_path, marked)
+        process.kill()
+
+
+def gone(client: Client) -> bool:
+    """No process and no folder."""
+    return not client.marked.pids() and not list(client.folder.iterdir())
+
+
+def test_all_ends_with_a_killed_service(client: Client) -> None:
+    """SIGKILL leaves the service no last word; its nursery sees the socket close, ends all and clears up."""
+    assert client.marked.pids()
+    client.process.kill()
+    eventually(lambda: gone(client))
+
+
+def test_all_ends_with_a_service_that_is_interrupted(client: Client) -> None:
+    """Ctrl-C ends the call that runs, and the executor closes behind it."""
+    client.process.send_signal(signal.SIGINT)
+    client.process.wait(20)
+    assert gone(client)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_the_call_ends_with_its_nursery(client: Client, number: signal.Signals) -> None:
+    """With or without a namespace around it, no process outlives the nursery, and the executor removes the folder."""
+    client.nursery.send_signal(number)
+    eventually(lambda: not client.marked.pids())
+    client.process.wait(20)
+    assert gone(client)
+
+
+def test_a_nursery_that_died_is_started_again(executor: Executor) -> None:
+    """The next call finds another nursery; the one that ran when it died is reported as lost."""
+    with ThreadPoolExecutor() as pool:
+        sleeping = pool.submit(executor.run, "echo on; sleep 60", timeout=60)
+        eventually(lambda: [p for p in nurseries() if below(p, "sleep")])
+        for process in nurseries():
+            process.kill()
+        assert sleeping.result(20).reason is Reason.SANDBOX_LOST
+    eventually(lambda: not nurseries())  # none is left as a zombie
+    assert executor.run("echo again").stdout == "again\n"
+
+
+def nurseries() -> list[psutil.Process]:
+    """Those of this process."""
+    return [child for child in psutil.Process().children() if child.name().startswith("python")]
+
+
+def below(process: psutil.Process, name: str) -> list[psutil.Process]:
+    """Descendants of that name."""
+    try:
+        return [child for child in process.children(recursive=True) if child.name() == name]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_a_stock_sandbox_killed_while_it_waits_is_replaced(namespaces: bool) -> None:  # noqa: FBT001 - pytest gives it by position
+    """Calls go on as if nothing had been, and what was killed leaves no process."""
+    others = nurseries()
+    with Executor(LocalBackend(os.environ, namespaces=namespaces), {"default": Template(name="default")}) as executor:
+        executor.start()
+        assert executor.run("true").succeeded
+        (nursery,) = set(nurseries()) - set(others)
+        waiting = [child for child in nursery.children(recursive=True) if not namespaces or child.ppid() != nursery.pid]
+        for process in waiting:
+            process.kill()
+        psutil.wait_procs(waiting, 10)
+        assert [executor.run(f"echo {n}").stdout for n in range(12)] == [f"{n}\n" for n in range(12)]
+
+
+def test_a_runner_killed_by_its_call_loses_the_sandbox_only(executor: Executor, marked: Marked) -> None:
+    """Without a PID namespace a call can kill its own runner: it is lost, what it left is ended, others run on."""
+    command = f"setsid {marked.sleeper()} & {marked.sleeper()} & sleep 0.2; kill -9 $PPID; sleep 600; : {marked.word}"
+    result = executor.run(command, timeout=2)
+    eventually(lambda: not marked.pids())
+    assert result.reason in (Reason.SANDBOX_LOST, Reason.TIMEOUT)
+    assert executor.run("echo on").stdout == "on\n"
