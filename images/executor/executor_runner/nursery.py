@@ -26,7 +26,6 @@ from executor_runner.loop import Loop
 from executor_runner.process import DescendantTree, NamespaceTree, Reaper, Tree
 from executor_runner.protocol.local import MAKE
 from executor_runner.removal import remove_tree
-from executor_runner.removal import remove_tree
 from executor_runner.runner import Runner
 from executor_runner.session import Session
 from executor_runner.signals import SignalSource, reset_signals
