@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from contextlib import ExitStack
 
+import psutil
 import pytest
 from support.pod import TOKEN, Pod, a_call, python, read_until, shell
 
@@ -208,13 +210,14 @@ def test_an_unclaimed_runner_knows_no_call(sandbox: Pod) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_unclaimed_runner_leaves_at_a_signal(sandbox: Pod, number: signal.Signals) -> None:
     """A runner without a call ends at once when told to, with its spare."""
-    below = sandbox.below()
+    (spare,) = sandbox.below()
     began = time.monotonic()
     sandbox.process.send_signal(number)
     assert sandbox.process.wait(5) == 0
-    assert time.monotonic() - began < 2
-    for process in below:
-        process.wait(5)
+    assert time.monotonic() - began < 1
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while spare.status() != psutil.STATUS_ZOMBIE:  # whoever adopted it may take its time to reap it
+            time.sleep(0.005)
 
 
 def test_a_runner_whose_spare_died_leaves(sandbox: Pod) -> None:
