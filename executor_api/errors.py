@@ -18,6 +18,7 @@ class FieldProblem:
 
     field: str  # dotted path as the sender wrote it, "" for the whole
     message: str
+    allowed: tuple[str, ...] = ()  # the values or names that would do, if they are few
 
 
 class InvalidRequestError(ExecutorError):

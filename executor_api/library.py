@@ -13,7 +13,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,6 +29,7 @@ from executor_api.domain.report import read_report
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.runner_call import runner_call
 from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.validation import wrong_fields
 from executor_api.errors import FieldProblem, InvalidRequestError, UnavailableError
 from executor_runner.protocol.frames import Frame, FrameDecoder, FrameKind, encode_json
 from executor_runner.protocol.shapes import Report
@@ -144,9 +145,12 @@ class Executor:
         Raises:
             InvalidRequestError: names each wrong field.
             UnavailableError: no sandbox can be made now.
+            RuntimeError: the executor is closed.
         """
+        if self._loop.is_closed():
+            raise RuntimeError("the executor is closed")
         fields = {**request, "command": command, "timeout_seconds": timeout}
-        planned = plan(_validated(fields), self._templates)
+        planned = _planned(fields, self._templates)
         return self._do(self._run(planned, on_output))
 
     def close(self) -> None:
@@ -178,9 +182,9 @@ class Executor:
 
     async def _run(self, planned: Plan, on_output: OnOutput | None) -> Result:
         name = f"x-{os.getpid()}-{next(self._names)}"
+        call = _encoded(planned, name)
         sandbox = await self._backend.create(name, name, planned)
         try:
-            call = encode_json(runner_call(planned, name))
             events, report = await _collect(sandbox, call, name, on_output)
         finally:
             await sandbox.release()
@@ -216,9 +220,21 @@ async def _frames(source: AsyncIterator[bytes]) -> AsyncIterator[Frame]:
             yield frame
 
 
-def _validated(fields: dict[str, Any]) -> ExecutionRequest:
+def _planned(fields: dict[str, Any], templates: dict[str, Template]) -> Plan:
+    """Check a call and word its mistakes by the names that `Executor.run` has for them."""
     try:
-        return ExecutionRequest.model_validate(fields)
+        return plan(ExecutionRequest.model_validate(fields), templates)
     except ValidationError as error:
-        problems = (FieldProblem(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
-        raise InvalidRequestError(*problems) from None
+        problems = tuple(wrong_fields(error, fields))
+    except InvalidRequestError as error:
+        problems = error.problems
+    raise InvalidRequestError(
+        *(replace(problem, field="timeout") if problem.field == "timeout_seconds" else problem for problem in problems)
+    )
+
+
+def _encoded(planned: Plan, name: str) -> bytes:
+    try:
+        return encode_json(runner_call(planned, name))
+    except (TypeError, ValueError) as error:  # all else is text by now
+        raise InvalidRequestError(FieldProblem("args", f"and `kwargs` must be JSON: {error}")) from None

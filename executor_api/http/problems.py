@@ -113,7 +113,7 @@ def of_error(error: ExecutorError) -> ProblemError:
     return ProblemError(
         kind,
         str(error) or kind.title,
-        tuple(FieldError(problem.field, problem.message) for problem in errors),
+        tuple(FieldError(problem.field, problem.message, problem.allowed) for problem in errors),
         {"Retry-After": str(max(1, ceil(error.retry_after)))} if isinstance(error, UnavailableError) else {},
     )
 
