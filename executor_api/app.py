@@ -20,8 +20,8 @@ from executor_api.http import application
 from executor_api.http.metrics import Metrics
 from executor_api.http.routes import Api
 from executor_api.master_key import master_key
-from executor_api.service.executor import Executor, Limits
-from executor_api.service.metrics import ExecutorMetrics, NoMetrics
+from executor_api.service.execution_service import ExecutionService, Limits
+from executor_api.service.metrics import NoMetrics, ServiceMetrics
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.template_file import TemplateFile
 from executor_api.settings import Settings
@@ -34,14 +34,16 @@ _BACKLOG = 2048
 _log = structlog.get_logger(__name__)
 
 
-def create_app(executor: Executor, settings: Settings, metrics: Metrics | None = None) -> FastAPI:
-    """The HTTP service around an executor, which whoever made it starts and stops."""
-    return application.build(Api(executor, settings), metrics or Metrics())
+def create_app(service: ExecutionService, settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+    """The HTTP application around a service, which whoever made it starts and stops."""
+    return application.build(Api(service, settings), metrics or Metrics())
 
 
-def build_executor(settings: Settings, environ: Mapping[str, str], metrics: ExecutorMetrics | None = None) -> Executor:
-    """An executor as the settings say, not started yet. Raises `ConfigurationError`."""
-    return Executor(
+def build_service(
+    settings: Settings, environ: Mapping[str, str], metrics: ServiceMetrics | None = None
+) -> ExecutionService:
+    """A service as the settings say, not started yet. Raises `ConfigurationError`."""
+    return ExecutionService(
         _backend(settings, environ),
         SqliteStore(settings.data_path(environ) / "executions.sqlite3"),
         TemplateFile(settings.templates).reload(),
@@ -80,17 +82,17 @@ async def _serve(
     settings: Settings, environ: Mapping[str, str], sock: socket.socket, listening: Callable[[str], None] | None
 ) -> None:
     metrics = Metrics()
-    executor = build_executor(settings, environ, metrics)
-    await executor.start()
+    service = build_service(settings, environ, metrics)
+    await service.start()
     try:
-        server = _Server(Api(executor, settings), metrics)
+        server = _Server(Api(service, settings), metrics)
         url = _url(sock)
         _log.info("listening", url=url, backend=settings.backend)
         if listening is not None:
             listening(url)
         await server.serve(sockets=[sock])
     finally:
-        await executor.stop(0)
+        await service.stop(0)
 
 
 class _Server(uvicorn.Server):
@@ -123,7 +125,7 @@ class _Server(uvicorn.Server):
         timer = loop.call_at(deadline, self._api.closing.set)
         await super().shutdown(sockets)
         timer.cancel()
-        await self._api.executor.stop(max(0.0, deadline - loop.time()))
+        await self._api.service.stop(max(0.0, deadline - loop.time()))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -144,7 +146,7 @@ class _Server(uvicorn.Server):
         except ConfigurationError as error:
             _log.error("templates not reloaded, those in use stay", problem=str(error))
             return
-        self._api.executor.replace_templates(templates)
+        self._api.service.replace_templates(templates)
         _log.info("templates reloaded", templates=sorted(templates))
 
 

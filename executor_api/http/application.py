@@ -27,7 +27,7 @@ A call that fails is an answer (`200`, with `status`, `reason` and all it printe
 
 
 def build(api: Api, metrics: Metrics) -> FastAPI:
-    """The application. Whoever made the executor starts and stops it."""
+    """The application. Whoever made the service starts and stops it."""
     app = FastAPI(
         title="executor-api",
         version=__version__,

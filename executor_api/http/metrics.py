@@ -45,7 +45,7 @@ OUTCOMES: dict[Reason | None, str] = {
 
 
 class Metrics:
-    """Counts what the executor and the HTTP edge report, and logs one line for each execution that ended."""
+    """Counts what the service and the HTTP edge report, and logs one line for each execution that ended."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

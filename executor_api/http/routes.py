@@ -1,4 +1,4 @@
-"""The routes: read the request, ask the executor, render. One resource under two prefixes."""
+"""The routes: read the request, ask the service, render. One resource under two prefixes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from executor_api.http import headers, render, sse
 from executor_api.http.body import read_json_body
 from executor_api.http.query import list_query
 from executor_api.http.validation import parse_request
-from executor_api.service.executor import Executor, Submission
+from executor_api.service.execution_service import ExecutionService, Submission
 from executor_api.settings import Settings
 
 TENANT = "default"
@@ -29,7 +29,7 @@ _JSON = "application/json"
 class Api:
     """The handlers, with what they work on."""
 
-    executor: Executor
+    service: ExecutionService
     settings: Settings
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service can't wait for calls any longer: clients get a 202 for those that still run."""
@@ -48,17 +48,17 @@ class Api:
             idempotency_key=key,
             traceparent=headers.traceparent(request.headers.get("traceparent")),
         )
-        execution = await self.executor.submit(submission)
+        execution = await self.service.submit(submission)
         location = _location(request, execution)
         if headers.wants_events(request.headers.get("accept", "")):
-            return _event_stream(sse.stream(self.executor, TENANT, execution.id), location)
+            return _event_stream(sse.stream(self.service, TENANT, execution.id), location)
         if not await self._wait(request, execution, preference):
             return _unread()
         return await self._answer(execution.id, preference, location)
 
     async def get(self, request: Request) -> Response:
         """One execution, with what it has printed so far."""
-        execution = await self.executor.get(TENANT, request.path_params["execution_id"])
+        execution = await self.service.get(TENANT, request.path_params["execution_id"])
         preference = headers.preference(request.headers.getlist("prefer"), self.settings.sync_wait_seconds)
         if preference.applied and not await self._wait(request, execution, preference):
             return _unread()
@@ -67,7 +67,7 @@ class Api:
     async def list(self, request: Request) -> Response:
         """Executions, newest first, a page at a time."""
         query = list_query(request.query_params)
-        page = await self.executor.page(TENANT, query.where, query.limit, query.cursor)
+        page = await self.service.page(TENANT, query.where, query.limit, query.cursor)
         answer = Response(render.page(page), media_type=_JSON)
         if page.next_cursor is not None:
             following = request.url.include_query_params(cursor=page.next_cursor)
@@ -77,8 +77,8 @@ class Api:
     async def events(self, request: Request) -> Response:
         """The events of one execution as they come: status, output, artifacts, the end."""
         after = headers.last_event(request.headers.get("last-event-id"), request.query_params.get("after"))
-        execution = await self.executor.get(TENANT, request.path_params["execution_id"])
-        chunks = sse.stream(self.executor, TENANT, execution.id, after)
+        execution = await self.service.get(TENANT, request.path_params["execution_id"])
+        chunks = sse.stream(self.service, TENANT, execution.id, after)
         if execution.status.finished:
             first = await anext(chunks, None)
             if first is None:
@@ -88,12 +88,12 @@ class Api:
 
     async def cancel(self, request: Request) -> Response:
         """End one execution. Asking again, or too late, does no harm."""
-        execution = await self.executor.cancel(TENANT, request.path_params["execution_id"])
+        execution = await self.service.cancel(TENANT, request.path_params["execution_id"])
         return await self._render(execution, 200 if execution.status.finished else 202)
 
     async def templates(self, _request: Request) -> Response:
         """What requests can choose as `template`, and how much of it they may ask for."""
-        shown = [_template(template) for template in self.executor.templates.values()]
+        shown = [_template(template) for template in self.service.templates.values()]
         return Response(orjson.dumps({"templates": shown}), media_type=_JSON)
 
     async def alive(self, _request: Request) -> Response:
@@ -102,7 +102,7 @@ class Api:
 
     async def ready(self, _request: Request) -> Response:
         """Whether calls can run now, and if not, what to do about it."""
-        health = self.executor.health()
+        health = self.service.health()
         return Response(orjson.dumps(health), 200 if health.ready else 503, media_type=_JSON)
 
     def _preference(self, request: Request) -> headers.Preference:
@@ -112,11 +112,11 @@ class Api:
         """Wait for the end as long as the client wants and stays; False if it left. The call goes on either way."""
         if preference.wait <= 0 or execution.status.finished:
             return True
-        finished = self.executor.wait(execution.id, preference.wait)
+        finished = self.service.wait(execution.id, preference.wait)
         return not await _first(_disconnected(request), finished, self.closing.wait())
 
     async def _answer(self, execution_id: str, preference: headers.Preference, location: str = "") -> Response:
-        execution = await self.executor.wait(execution_id, 0)
+        execution = await self.service.wait(execution_id, 0)
         answer = await self._render(execution, 202 if location and not execution.status.finished else 200)
         if answer.status_code == 202:  # noqa: PLR2004  Accepted
             answer.headers["Location"] = location
@@ -127,10 +127,10 @@ class Api:
     async def _render(self, execution: Execution, status_code: int) -> Response:
         if execution.status is Status.QUEUED:
             return Response(render.answer(execution), status_code, media_type=_JSON)
-        answer = render.answer(execution, await self.executor.output(execution.id))
+        answer = render.answer(execution, await self.service.output(execution.id))
         response = Response(answer, status_code, media_type=_JSON)
         if execution.status.finished:
-            overhead = self.executor.overhead(execution.id)
+            overhead = self.service.overhead(execution.id)
             response.headers["Server-Timing"] = render.server_timing(execution.timings, overhead)
         return response
 

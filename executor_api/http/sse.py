@@ -13,7 +13,7 @@ import orjson
 from executor_api.domain.execution import Event, EventKind
 from executor_api.http.problems import printable
 from executor_api.http.render import answer, instant
-from executor_api.service.executor import Executor
+from executor_api.service.execution_service import ExecutionService
 from executor_runner.protocol.frames import Stream, decode_artifact
 
 HEARTBEAT_SECONDS = 15.0
@@ -41,9 +41,9 @@ class TextCutter:
 class EventWriter:
     """Writes the events of one execution. It must see them from the first one on: characters span chunks."""
 
-    def __init__(self, execution_id: str, executor: Executor) -> None:
+    def __init__(self, execution_id: str, service: ExecutionService) -> None:
         self._id = execution_id
-        self._executor = executor
+        self._service = service
         self._cutters = {EventKind.STDOUT: TextCutter(), EventKind.STDERR: TextCutter()}
 
     async def write(self, event: Event) -> bytes:
@@ -66,16 +66,16 @@ class EventWriter:
         return _wire(stream, orjson.dumps(data), number) if data else b""
 
     async def _finished(self) -> bytes:
-        execution = await self._executor.wait(self._id, 0)
-        return answer(execution, await self._executor.output(self._id))
+        execution = await self._service.wait(self._id, 0)
+        return answer(execution, await self._service.output(self._id))
 
 
 async def stream(
-    executor: Executor, tenant: str, execution_id: str, after: int = 0, *, heartbeat: float = HEARTBEAT_SECONDS
+    service: ExecutionService, tenant: str, execution_id: str, after: int = 0, *, heartbeat: float = HEARTBEAT_SECONDS
 ) -> AsyncIterator[bytes]:
     """Yield what goes over the wire: every event numbered above ``after``, heartbeats in pauses, the end last."""
-    writer = EventWriter(execution_id, executor)
-    async with aclosing(_with_pauses(executor.events(tenant, execution_id), heartbeat)) as events:
+    writer = EventWriter(execution_id, service)
+    async with aclosing(_with_pauses(service.events(tenant, execution_id), heartbeat)) as events:
         async for event in events:
             if event is None:
                 yield b": heartbeat\n\n"

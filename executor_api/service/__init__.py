@@ -1,1 +1,1 @@
-"""The executor: accepts executions, drives each through a sandbox, keeps its record."""
+"""The service: accepts executions, drives each through a sandbox, keeps its record."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from executor_api.errors import SaturatedError
-from executor_api.service.metrics import ExecutorMetrics
+from executor_api.service.metrics import ServiceMetrics
 
 _WEIGHT = 0.1
 """How much the newest service time counts in the running mean."""
@@ -38,7 +38,7 @@ class Ticket:
 class Admission:
     """Slots and the queue before them."""
 
-    def __init__(self, slots: int, most_waiting: int, monotonic: Callable[[], float], metrics: ExecutorMetrics) -> None:
+    def __init__(self, slots: int, most_waiting: int, monotonic: Callable[[], float], metrics: ServiceMetrics) -> None:
         self._slots = slots
         self._most_waiting = most_waiting
         self._monotonic = monotonic

@@ -14,7 +14,7 @@ from executor_api.domain.report import BadReportError, read_report
 from executor_api.errors import UnavailableError
 from executor_api.service.clock import Clock, backoff
 from executor_api.service.live import Live
-from executor_api.service.metrics import ExecutorMetrics
+from executor_api.service.metrics import ServiceMetrics
 from executor_api.service.timeline import Timeline
 from executor_runner.protocol.frames import Frame, FrameDecoder, FrameKind, ProtocolError
 from executor_runner.protocol.shapes import Report
@@ -45,7 +45,7 @@ class Journal:
         self._refusals = 0
         self._source: AsyncIterator[bytes] | None = None
 
-    async def report(self, metrics: ExecutorMetrics) -> Report | None:
+    async def report(self, metrics: ServiceMetrics) -> Report | None:
         """Read until the report. None if the sandbox ended without one that we could read."""
         delays = backoff()
         while True:

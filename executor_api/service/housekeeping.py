@@ -10,7 +10,7 @@ import structlog
 from executor_api.backends.base import Backend
 from executor_api.errors import UnavailableError
 from executor_api.service.clock import Clock
-from executor_api.service.metrics import ExecutorMetrics
+from executor_api.service.metrics import ServiceMetrics
 from executor_api.service.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 class Housekeeping:
     """One round at once, then one every ``interval`` seconds."""
 
-    def __init__(self, backend: Backend, store: Store, clock: Clock, metrics: ExecutorMetrics) -> None:
+    def __init__(self, backend: Backend, store: Store, clock: Clock, metrics: ServiceMetrics) -> None:
         self._backend = backend
         self._store = store
         self._clock = clock

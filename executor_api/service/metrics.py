@@ -1,4 +1,4 @@
-"""What the executor tells whoever counts. `executor_api.telemetry` turns it into Prometheus metrics."""
+"""What the service tells whoever counts. `http.metrics` turns it into Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 from executor_api.domain.execution import Execution
 
 
-class ExecutorMetrics(Protocol):
+class ServiceMetrics(Protocol):
     """Receives what happens, as it happens. Called on the event loop: must not block, must not raise."""
 
     def accepted(self) -> None:

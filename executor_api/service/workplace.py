@@ -9,7 +9,7 @@ from executor_api.domain.template import Plan
 from executor_api.service.admission import Admission, Ticket
 from executor_api.service.clock import Clock
 from executor_api.service.live import Live
-from executor_api.service.metrics import ExecutorMetrics
+from executor_api.service.metrics import ServiceMetrics
 from executor_api.service.patience import Patience
 from executor_api.service.timeline import Timeline
 
@@ -24,7 +24,7 @@ class Workplace:
     backend: Backend
     admission: Admission
     clock: Clock
-    metrics: ExecutorMetrics
+    metrics: ServiceMetrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ async def test_a_full_queue_says_when_to_come_back(make_service: ServiceMaker) -
 
 async def test_a_stopped_executor_is_a_503(service: Service) -> None:
     """While the service drains, new calls are told to come back."""
-    await service.executor.stop(1)
+    await service.executions.stop(1)
     answer = await service.client.post("/execute", json={"code": "1"})
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
     assert re.fullmatch(r"[1-9]\d*", answer.headers["retry-after"])

@@ -93,7 +93,7 @@ async def test_output_comes_while_the_call_runs(service: Service) -> None:
 async def test_pauses_have_heartbeats(service: Service) -> None:
     """While nothing happens, comments keep proxies from closing the connection."""
     execution_id = await service.waiting()
-    async with aclosing(sse.stream(service.executor, "default", execution_id, heartbeat=0.01)) as chunks:
+    async with aclosing(sse.stream(service.executions, "default", execution_id, heartbeat=0.01)) as chunks:
         async for chunk in chunks:
             if chunk == b": heartbeat\n\n":
                 break

@@ -15,5 +15,5 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     (tmp_path / "data").mkdir()
     made = House(ScriptedBackend(lambda _id: Script()), tmp_path / "data")
     yield made
-    for executor in made.executors:
-        await executor.stop(0)
+    for service in made.services:
+        await service.stop(0)

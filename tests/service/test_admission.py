@@ -96,20 +96,20 @@ async def test_a_full_service_refuses_and_the_rest_runs(house: House) -> None:
         return Script()
 
     house.backend.script = script
-    executor = await house.open(max_concurrency=4, max_queue=16)
-    answers = await asyncio.gather(*(executor.submit(submission()) for _ in range(100)), return_exceptions=True)
+    service = await house.open(max_concurrency=4, max_queue=16)
+    answers = await asyncio.gather(*(service.submit(submission()) for _ in range(100)), return_exceptions=True)
     refusals = [answer for answer in answers if isinstance(answer, SaturatedError)]
     accepted = [answer for answer in answers if not isinstance(answer, Exception)]
     assert len(refusals) + len(accepted) == 100
     assert len(accepted) >= 20
     assert all(refusal.retry_after > 0 for refusal in refusals)
     for execution in accepted:
-        assert (await executor.wait(execution.id, 10)).status is Status.SUCCEEDED
+        assert (await service.wait(execution.id, 10)).status is Status.SUCCEEDED
     assert most <= 4
 
 
 async def test_one_slot_is_free_when_the_outcome_is_seen(house: House) -> None:
     """A client that calls one after another is never refused by its own last call."""
-    executor = await house.open(max_concurrency=1, max_queue=0)
+    service = await house.open(max_concurrency=1, max_queue=0)
     for _ in range(50):
-        assert (await ended(executor, submission())).status is Status.SUCCEEDED
+        assert (await ended(service, submission())).status is Status.SUCCEEDED

@@ -20,12 +20,12 @@ async def test_followers_and_readers_see_the_same(house: House) -> None:
     gates = [asyncio.Event() for _ in range(4)]
     frames = [item for n in range(4) for item in (*map(stdout, LINES[n * 10 : n * 10 + 10]), gates[n])]
     house.backend.script = lambda _id: Script(frames=frames, chunk=50)
-    executor = await house.open()
-    execution = await executor.submit(submission())
-    followers = [asyncio.ensure_future(history(executor, execution))]
+    service = await house.open()
+    execution = await service.submit(submission())
+    followers = [asyncio.ensure_future(history(service, execution))]
     for gate in gates:
         stored = await house.events_on_disk(execution, 13 if gate is gates[0] else 0)
-        followers += [asyncio.ensure_future(history(executor, execution, after)) for after in (0, 5, len(stored))]
+        followers += [asyncio.ensure_future(history(service, execution, after)) for after in (0, 5, len(stored))]
         gate.set()
     full, *others = await asyncio.gather(*followers)
     assert [event.number for event in full] == list(range(1, 45))
@@ -33,62 +33,62 @@ async def test_followers_and_readers_see_the_same(house: House) -> None:
     for events in others:
         assert events == full[-len(events) :]
     for after in range(0, 50, 7):
-        assert await history(executor, execution, after) == full[after:]
-    await house.crash(executor)
+        assert await history(service, execution, after) == full[after:]
+    await house.crash(service)
     assert await history(await house.open(), execution) == full
 
 
 async def test_output_of_a_running_call_is_on_disk_soon(house: House) -> None:
     """A crash keeps what was printed: the store has it while the call still runs, without a byte more being printed."""
     house.backend.script = lambda _id: Script(frames=[stdout(b"so far"), asyncio.Event()])
-    executor = await house.open()
-    execution = await executor.submit(submission())
+    service = await house.open()
+    execution = await service.submit(submission())
     events = await asyncio.wait_for(house.events_on_disk(execution, 4), 5)
     assert (events[3].kind, events[3].data) == (EventKind.STDOUT, b"so far")
-    assert (await executor.get("default", execution.id)).status is Status.RUNNING
-    assert (await executor.output(execution.id)).stdout == b"so far"
+    assert (await service.get("default", execution.id)).status is Status.RUNNING
+    assert (await service.output(execution.id)).stdout == b"so far"
 
 
 async def test_much_output_is_stored_while_it_comes(house: House) -> None:
     """More than is held unstored at once still arrives whole and in order."""
     pieces = [bytes([n]) * 40_000 for n in range(20)]
     house.backend.script = lambda _id: Script(frames=[stdout(piece) for piece in pieces], chunk=30_000)
-    executor = await house.open()
-    execution = await ended(executor, submission())
-    assert (await executor.output(execution.id)).stdout == b"".join(pieces)
-    assert [e.data for e in await history(executor, execution) if e.kind is EventKind.STDOUT] == pieces
+    service = await house.open()
+    execution = await ended(service, submission())
+    assert (await service.output(execution.id)).stdout == b"".join(pieces)
+    assert [e.data for e in await history(service, execution) if e.kind is EventKind.STDOUT] == pieces
 
 
 async def test_finished_is_seen_only_once_the_record_has_its_outcome(house: House) -> None:
     """Whoever reads FINISHED and then the record finds it finished."""
-    executor = await house.open()
+    service = await house.open()
     for _ in range(20):
-        execution = await executor.submit(submission())
-        async for event in executor.events("default", execution.id):
+        execution = await service.submit(submission())
+        async for event in service.events("default", execution.id):
             if event.kind is EventKind.FINISHED:
-                assert (await executor.get("default", execution.id)).status.finished
+                assert (await service.get("default", execution.id)).status.finished
 
 
 async def test_nobody_reads_what_is_not_his_or_not_there(house: House) -> None:
     """Another tenant's execution and an unknown one are refused at the first step."""
-    executor = await house.open()
-    execution = await executor.submit(submission(tenant="a"))
+    service = await house.open()
+    execution = await service.submit(submission(tenant="a"))
     for tenant, execution_id in (("b", execution.id), ("a", "01ARZ3NDEKTSV4RRFFQ69G5FAV")):
         with pytest.raises(NotFoundError):
-            await anext(executor.events(tenant, execution_id))
+            await anext(service.events(tenant, execution_id))
         with pytest.raises(NotFoundError):
-            await executor.get(tenant, execution_id)
+            await service.get(tenant, execution_id)
     with pytest.raises(NotFoundError):
-        await executor.wait("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1)
+        await service.wait("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1)
 
 
 async def test_waiting_ends_with_the_time_and_the_call_goes_on(house: House) -> None:
     """A wait that runs out returns the record as it is, and leaves the call alone."""
     gate = asyncio.Event()
     house.backend.script = lambda _id: Script(frames=[gate])
-    executor = await house.open()
-    execution = await executor.submit(submission())
+    service = await house.open()
+    execution = await service.submit(submission())
     for seconds in (0, 0.01):
-        assert not (await executor.wait(execution.id, seconds)).status.finished
+        assert not (await service.wait(execution.id, seconds)).status.finished
     gate.set()
-    assert (await executor.wait(execution.id, 10)).status is Status.SUCCEEDED
+    assert (await service.wait(execution.id, 10)).status is Status.SUCCEEDED

@@ -17,29 +17,29 @@ async def test_only_unwanted_sandboxes_are_deleted(house: House) -> None:
     """Unknown and finished executions lose their sandbox; a running one, or one whose template says so, keeps it."""
     stray = ScriptedSandbox("x-01arz3ndektsv4rrffq69g5fav", Script())
     templates = {"default": Template(name="default"), "kept": Template(name="kept", delete_finished=False)}
-    executor = await house.open(templates=templates, housekeeping_seconds=0.02)
+    service = await house.open(templates=templates, housekeeping_seconds=0.02)
     gate = asyncio.Event()
-    kept = await ended(executor, submission(template="kept"))
+    kept = await ended(service, submission(template="kept"))
     house.backend.script = lambda _id: Script(frames=[gate])
-    running = await executor.submit(submission())
+    running = await service.submit(submission())
     house.backend.sandboxes[stray.name] = stray
     assert await asyncio.wait_for(house.backend.deleted.get(), 5) == stray.name
     assert {running.sandbox.name, kept.sandbox.name} <= set(house.backend.sandboxes)
     gate.set()
-    assert (await executor.wait(running.id, 10)).status is Status.SUCCEEDED
+    assert (await service.wait(running.id, 10)).status is Status.SUCCEEDED
     assert await asyncio.wait_for(house.backend.deleted.get(), 5) == running.sandbox.name
 
 
 async def test_old_executions_are_forgotten(house: House) -> None:
     """Beyond the age that is kept, a finished execution is gone from the disk."""
-    executor = await house.open()
-    execution = await ended(executor, submission())
-    await executor.stop(5)
-    executor = await house.open(keep_seconds=0, housekeeping_seconds=0.02)
+    service = await house.open()
+    execution = await ended(service, submission())
+    await service.stop(5)
+    service = await house.open(keep_seconds=0, housekeeping_seconds=0.02)
 
     async def forgotten() -> None:
         try:
-            while await executor.get("default", execution.id):  # noqa: ASYNC110 - nothing tells of it but the record
+            while await service.get("default", execution.id):  # noqa: ASYNC110 - nothing tells of it but the record
                 await asyncio.sleep(0.01)
         except NotFoundError:
             return

@@ -16,49 +16,49 @@ async def test_the_same_key_and_body_is_the_same_execution(house: House) -> None
     """Asked at once, while it runs and after its end, there is one call, and every asker gets its end."""
     gate = asyncio.Event()
     house.backend.script = lambda _id: Script(frames=[gate, stdout(b"x")])
-    executor = await house.open()
-    first = await asyncio.gather(*(executor.submit(submission(key="k")) for _ in range(10)))
-    waits = [asyncio.ensure_future(executor.wait(execution.id, 10)) for execution in first]
-    late = await executor.submit(submission(key="k"))
+    service = await house.open()
+    first = await asyncio.gather(*(service.submit(submission(key="k")) for _ in range(10)))
+    waits = [asyncio.ensure_future(service.wait(execution.id, 10)) for execution in first]
+    late = await service.submit(submission(key="k"))
     gate.set()
     ended = await asyncio.gather(*waits)
-    after = await executor.submit(submission(key="k"))
+    after = await service.submit(submission(key="k"))
     assert {execution.id for execution in [*first, late, *ended, after]} == {after.id}
     assert (after.status, len(house.backend.made)) == (Status.SUCCEEDED, 1)
 
 
 async def test_another_body_is_a_conflict_and_another_tenant_is_not(house: House) -> None:
     """A key stands for one body, within one tenant."""
-    executor = await house.open()
-    first = await ended(executor, submission(key="k"))
+    service = await house.open()
+    first = await ended(service, submission(key="k"))
     with pytest.raises(IdempotencyConflictError):
-        await executor.submit(submission(key="k", code="print(2)"))
-    other = await executor.submit(submission(key="k", tenant="b", code="print(2)"))
+        await service.submit(submission(key="k", code="print(2)"))
+    other = await service.submit(submission(key="k", tenant="b", code="print(2)"))
     assert other.id != first.id
 
 
 async def test_a_replay_is_answered_while_nothing_new_is_taken(house: House) -> None:
     """A full queue or a backend that is away refuses new work only; a conflict is still a conflict."""
-    executor = await house.open(max_concurrency=1, max_queue=0)
-    finished = await ended(executor, submission(key="old"))
+    service = await house.open(max_concurrency=1, max_queue=0)
+    finished = await ended(service, submission(key="old"))
     house.backend.script = lambda _id: Script(frames=[asyncio.Event()])
-    running = await executor.submit(submission(key="now"))
+    running = await service.submit(submission(key="now"))
     for refusal, problems in ((SaturatedError, ()), (UnavailableError, ("the API server is away",))):
         house.backend.problems = problems
-        assert (await executor.submit(submission(key="old"))).id == finished.id
-        assert (await executor.submit(submission(key="now"))).id == running.id
+        assert (await service.submit(submission(key="old"))).id == finished.id
+        assert (await service.submit(submission(key="now"))).id == running.id
         with pytest.raises(IdempotencyConflictError):
-            await executor.submit(submission(key="old", code="other"))
+            await service.submit(submission(key="old", code="other"))
         with pytest.raises(refusal):
-            await executor.submit(submission(key="new"))
+            await service.submit(submission(key="new"))
 
 
 async def test_a_refused_key_can_be_used_later(house: House) -> None:
     """A refusal records nothing under the key."""
-    executor = await house.open()
+    service = await house.open()
     house.backend.problems = ("away",)
     with pytest.raises(UnavailableError, match="away"):
-        await executor.submit(submission(key="k"))
+        await service.submit(submission(key="k"))
     house.backend.problems = ()
-    execution = await executor.submit(submission(key="k"))
-    assert (await executor.wait(execution.id, 10)).status is Status.SUCCEEDED
+    execution = await service.submit(submission(key="k"))
+    assert (await service.wait(execution.id, 10)).status is Status.SUCCEEDED

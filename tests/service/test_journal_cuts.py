@@ -11,7 +11,7 @@ from support.scripted import Fate, Script, ScriptedSandbox, stderr, stdout
 from executor_api.backends.base import LastWords
 from executor_api.domain.execution import EventKind, Execution
 from executor_api.domain.outcome import Evidence, Reason, Status
-from executor_api.service.executor import Executor
+from executor_api.service.execution_service import ExecutionService
 
 FRAMES = [stdout(b"one"), stderr(b"two"), stdout(b"three" * 5)]
 
@@ -23,12 +23,12 @@ async def whole_journal() -> int:
     return sum([len(data) async for data in sandbox.dispatch(call)])
 
 
-async def check_whole(house: House, executor: Executor, execution: Execution) -> None:
+async def check_whole(house: House, service: ExecutionService, execution: Execution) -> None:
     assert execution.status is Status.SUCCEEDED, execution
     assert len(house.sandbox(execution).calls) == 1
-    output = await executor.output(execution.id)
+    output = await service.output(execution.id)
     assert (output.stdout, output.stderr) == (b"one" + b"three" * 5, b"two")
-    kinds = [event.kind for event in await history(executor, execution)]
+    kinds = [event.kind for event in await history(service, execution)]
     assert kinds == [*[EventKind.STATUS] * 3, EventKind.STDOUT, EventKind.STDERR, EventKind.STDOUT, EventKind.FINISHED]
 
 
@@ -37,10 +37,10 @@ async def test_every_cut_keeps_the_output_exactly_once(house: House, *, quietly:
     """Whatever the offset at which the first connection ends or breaks, nothing is lost, doubled or run twice."""
     cuts = iter(range(await whole_journal()))
     house.backend.script = lambda _id: Script(frames=FRAMES, cuts=[next(cuts)], cut_quietly=quietly)
-    executor = await house.open(max_concurrency=400)
-    executions = await asyncio.gather(*(ended(executor, submission()) for _ in range(await whole_journal())))
+    service = await house.open(max_concurrency=400)
+    executions = await asyncio.gather(*(ended(service, submission()) for _ in range(await whole_journal())))
     for execution in executions:
-        await check_whole(house, executor, execution)
+        await check_whole(house, service, execution)
         assert house.sandbox(execution).connections == 2
 
 
@@ -48,9 +48,9 @@ async def test_many_cuts_in_one_call(house: House) -> None:
     """A connection that breaks every few bytes still brings the whole journal, as long as frames come through."""
     offsets = [0, 30, 33, 41, 41, 45, 55, 70, 85]
     house.backend.script = lambda _id: Script(frames=FRAMES, cuts=offsets.copy(), chunk=3)
-    executor = await house.open()
-    execution = await ended(executor, submission())
-    await check_whole(house, executor, execution)
+    service = await house.open()
+    execution = await ended(service, submission())
+    await check_whole(house, service, execution)
     assert house.sandbox(execution).connections == len(offsets) + 1
 
 
@@ -62,8 +62,8 @@ async def test_many_cuts_in_one_call(house: House) -> None:
 async def test_a_lost_dispatch_is_repeated_and_runs_once(house: House, posts: list[Fate]) -> None:
     """Whether the call or only the answer was lost, it is sent again, and the runner sees to it that it runs once."""
     house.backend.script = lambda _id: Script(frames=FRAMES, posts=posts.copy())
-    executor = await house.open()
-    await check_whole(house, executor, await ended(executor, submission()))
+    service = await house.open()
+    await check_whole(house, service, await ended(service, submission()))
 
 
 @pytest.mark.parametrize(

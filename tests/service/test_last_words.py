@@ -32,15 +32,15 @@ def dying(dies_at: int, **words: Any) -> Callable[[str], Script]:
 
 async def test_wherever_it_dies_the_log_completes_the_output(house: House) -> None:
     """At every offset of death, journal and log together give each stream exactly once, and the status its report."""
-    executor = await house.open(max_concurrency=200)
+    service = await house.open(max_concurrency=200)
     scripts = iter([dying(offset, report=BYTES, log=LOG, source="status") for offset in range(90)])
 
     def script(execution_id: str) -> Script:
         return next(scripts)(execution_id)
 
     house.backend.script = script
-    for execution in await asyncio.gather(*(ended(executor, submission()) for _ in range(90))):
-        output = await executor.output(execution.id)
+    for execution in await asyncio.gather(*(ended(service, submission()) for _ in range(90))):
+        output = await service.output(execution.id)
         assert (output.stdout, output.stderr) == (b"one\nthree\n", b"two\n")
         assert (output.stdout_gap, output.stderr_gap) == (None, None)
         assert (execution.status, execution.result_source) == (Status.SUCCEEDED, "status")
@@ -51,9 +51,9 @@ async def test_output_that_no_copy_has_is_counted_as_dropped(house: House) -> No
     house.backend.script = dying(
         40, report={**BYTES, "stdout_bytes": 1000, "stdout_dropped_bytes": 300}, source="status"
     )
-    executor = await house.open()
-    execution = await ended(executor, submission(artifacts=["*.txt"]))
-    output, outcome = await executor.output(execution.id), execution.outcome
+    service = await house.open()
+    execution = await ended(service, submission(artifacts=["*.txt"]))
+    output, outcome = await service.output(execution.id), execution.outcome
     have = len(output.stdout)
     assert output.stdout_gap == (have, 700 - have)
     assert outcome.stdout_dropped_bytes == 1000 - have
@@ -66,9 +66,9 @@ async def test_a_gap_that_only_the_log_tells_is_kept_in_place(house: House) -> N
     gap = encode_json({"stream": int(Stream.STDOUT), "dropped_bytes": 7})
     log = log_copy((FrameKind.STDOUT, b"one\n"), (FrameKind.GAP, gap), (FrameKind.STDOUT, b"end"))
     house.backend.script = dying(0, report={"stdout_bytes": 14, "stdout_dropped_bytes": 7}, log=log, source="log")
-    executor = await house.open()
-    execution = await ended(executor, submission())
-    output = await executor.output(execution.id)
+    service = await house.open()
+    execution = await ended(service, submission())
+    output = await service.output(execution.id)
     assert (output.stdout, output.stdout_gap, output.stderr_gap) == (b"one\nend", (4, 7), None)
 
 
@@ -76,21 +76,21 @@ async def test_a_log_that_does_not_begin_with_what_we_have_is_not_mixed_in(house
     """A rotated log can't be told from old output: the stream keeps what came by the journal."""
     log = log_copy((FrameKind.STDOUT, b"middle of something\n"))
     house.backend.script = dying(36, log=log)
-    executor = await house.open()
-    execution = await ended(executor, submission())
-    assert (await executor.output(execution.id)).stdout == b"one\n"
+    service = await house.open()
+    execution = await ended(service, submission())
+    assert (await service.output(execution.id)).stdout == b"one\n"
 
 
 async def test_without_a_report_the_evidence_decides(house: House) -> None:
     """No report means a failure with the backend's reason, with the output that came until then."""
     for reason in (Reason.EVICTED, Reason.PREEMPTED, Reason.OUT_OF_MEMORY, Reason.SANDBOX_LOST):
         house.backend.script = dying(80, evidence=Evidence(reason, "why"), log=LOG)
-        executor = await house.open()
-        execution = await ended(executor, submission())
+        service = await house.open()
+        execution = await ended(service, submission())
         assert (execution.status, execution.outcome.reason) == (Status.FAILED, reason)
         assert (execution.outcome.message, execution.result_source) == ("why", "evidence")
         assert (execution.outcome.stdout_bytes, execution.outcome.stderr_bytes) == (10, 4)
-        await executor.stop(1)
+        await service.stop(1)
 
 
 async def test_last_words_about_another_execution_are_no_report(house: House) -> None:
@@ -103,9 +103,9 @@ async def test_last_words_about_another_execution_are_no_report(house: House) ->
 
 async def test_a_runner_told_to_leave_is_explained_by_the_backend(house: House) -> None:
     """A report that somebody outside ended the call takes its reason from the evidence, or says that there is none."""
-    executor = await house.open()
+    service = await house.open()
     for evidence, reason in ((Evidence(Reason.EVICTED, "disk"), Reason.EVICTED), (None, Reason.SANDBOX_LOST)):
         script = Script(report={"cause": Cause.TERMINATED, "exit_code": None}, evidence=evidence)
         house.backend.script = lambda _id, script=script: script
-        execution = await ended(executor, submission())
+        execution = await ended(service, submission())
         assert (execution.status, execution.outcome.reason) == (Status.FAILED, reason)

@@ -54,16 +54,16 @@ def stands(house: House, execution: Execution, script: Script, *, has_call: bool
 
 async def settled(house: House, execution: Execution, **options: Any) -> tuple[Execution, object]:
     """Start a service, and return the record once it is finished, with its output."""
-    executor = await house.open(**options)
-    finished = await executor.wait(execution.id, 10)
-    return finished, await executor.output(execution.id)
+    service = await house.open(**options)
+    finished = await service.wait(execution.id, 10)
+    return finished, await service.output(execution.id)
 
 
 async def test_what_waited_runs_in_order_even_if_the_queue_is_shorter_now(house: House) -> None:
     """Accepted is accepted: executions that were queued run one after another, oldest first."""
     executions = [await left(house) for _ in range(4)]
-    executor = await house.open(max_concurrency=1, max_queue=0)
-    ended = [await executor.wait(e.id, 10) for e in executions]
+    service = await house.open(max_concurrency=1, max_queue=0)
+    ended = [await service.wait(e.id, 10) for e in executions]
     assert [e.status for e in ended] == [Status.SUCCEEDED] * 4
     assert list(house.backend.made) == [e.sandbox.name for e in executions]
 
@@ -94,20 +94,20 @@ async def test_a_running_call_goes_on_where_its_stored_output_ends(house: House)
         gate = asyncio.Event()
         frames = [*FRAMES[:place], gate, *FRAMES[place:]]
         house.backend.script = lambda _id, frames=frames: Script(frames=frames)
-        executor = await house.open()
-        execution = await executor.submit(submission())
+        service = await house.open()
+        execution = await service.submit(submission())
         before = await house.events_on_disk(execution, 3 + place)
-        await house.crash(executor)
-        executor = await house.open()
+        await house.crash(service)
+        service = await house.open()
         gate.set()
-        execution = await executor.wait(execution.id, 10)
-        events = await history(executor, execution)
+        execution = await service.wait(execution.id, 10)
+        events = await history(service, execution)
         assert events[: len(before)] == before
         assert [event.number for event in events] == list(range(1, 8))
-        output = await executor.output(execution.id)
+        output = await service.output(execution.id)
         assert (execution.status, (output.stdout, output.stderr)) == (Status.SUCCEEDED, OUTPUT)
         assert len(house.sandbox(execution).calls) == 1
-        await executor.stop(5)
+        await service.stop(5)
 
 
 async def test_stored_output_survives_sandbox_and_service(house: House) -> None:
@@ -148,7 +148,7 @@ async def test_a_cancel_that_was_recorded_keeps_a_call_from_running(house: House
     execution = await left(house, cancel_requested=True, **fields)
     sandbox = stands(house, execution, Script(), has_call=False)
     finished, _ = await settled(house, execution)
-    await house.executors[-1].stop(5)
+    await house.services[-1].stop(5)
     assert finished.status is Status.CANCELLED
     assert (sandbox.calls, sandbox.releases) == ([], 1)
 
@@ -169,19 +169,19 @@ async def test_a_template_that_no_longer_accepts_fails_only_what_never_ran(house
     templates = {"other": Template(name="other")}
     refused, _ = await settled(house, queued, templates=templates)
     assert refused.outcome.reason is Reason.REJECTED_TEMPLATE
-    assert (await house.executors[-1].wait(running.id, 10)).status is Status.SUCCEEDED
+    assert (await house.services[-1].wait(running.id, 10)).status is Status.SUCCEEDED
 
 
 async def test_stopping_leaves_what_runs_to_the_next_start(house: House) -> None:
     """A stop whose grace is over gives up no call: output is stored to the last byte, and the successor goes on."""
     gate = asyncio.Event()
     house.backend.script = lambda _id: Script(frames=[stdout(b"one"), gate, stdout(b"two")])
-    executor = await house.open()
-    execution = await executor.submit(submission())
-    async for event in executor.events("default", execution.id):
+    service = await house.open()
+    execution = await service.submit(submission())
+    async for event in service.events("default", execution.id):
         if event.kind is EventKind.STDOUT:
             break
-    await executor.stop(0)
+    await service.stop(0)
     assert [event.data for event in await house.events_on_disk(execution, 4)][-1] == b"one"
     gate.set()
     finished, output = await settled(house, execution)

@@ -1,4 +1,4 @@
-"""A real executor on a real store, over a scripted backend; and what a SIGKILL would leave of it."""
+"""A real service on a real store, over a scripted backend; and what a SIGKILL would leave of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from executor_api.domain.execution import Event, Execution
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.template import Template
-from executor_api.service.executor import Executor, Limits, Submission
+from executor_api.service.execution_service import ExecutionService, Limits, Submission
 from executor_api.service.sqlite_records import events_after
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.store import Store
@@ -25,33 +25,33 @@ SECONDS = 30.0
 
 @dataclass
 class House:
-    """The executors of one test: one after another on the same backend, as a restarted service is."""
+    """The services of one test: one after another on the same backend, as a restarted service is."""
 
     backend: ScriptedBackend
     data_dir: Path
-    executors: list[Executor] = field(default_factory=list)
+    services: list[ExecutionService] = field(default_factory=list)
     numbers: Any = field(default_factory=itertools.count)
 
     async def open(
         self, store: Store | None = None, templates: dict[str, Template] | None = None, **limits: Any
-    ) -> Executor:
-        """Start an executor on the house's data."""
+    ) -> ExecutionService:
+        """Start a service on the house's data."""
         chosen = {"max_concurrency": 64, "max_queue": 1000, "keep_seconds": 1e6, "keep_bytes": 1 << 30, **limits}
-        executor = Executor(
+        service = ExecutionService(
             self.backend,
             store or SqliteStore(self.data_dir / "executions.sqlite3"),
             templates if templates is not None else {"default": Template(name="default")},
             Limits(**chosen),
         )
-        self.executors.append(executor)
-        await executor.start()
-        return executor
+        self.services.append(service)
+        await service.start()
+        return service
 
-    async def crash(self, executor: Executor) -> None:
+    async def crash(self, service: ExecutionService) -> None:
         """Go on with what the disk held at this instant: what a killed service would leave."""
         there = self.data_dir.with_name(f"crash-{next(self.numbers)}")
         shutil.copytree(self.data_dir, there)
-        await executor.stop(0)
+        await service.stop(0)
         self.data_dir = there
 
     async def events_on_disk(self, execution: Execution, count: int) -> list[Event]:
@@ -75,12 +75,12 @@ def submission(key: str | None = None, tenant: str = "default", **request: Any) 
     return Submission(request=ExecutionRequest(**fields), tenant=tenant, idempotency_key=key)
 
 
-async def ended(executor: Executor, submitted: Submission) -> Execution:
+async def ended(service: ExecutionService, submitted: Submission) -> Execution:
     """Submit and wait for the end."""
-    accepted = await executor.submit(submitted)
-    return await executor.wait(accepted.id, SECONDS)
+    accepted = await service.submit(submitted)
+    return await service.wait(accepted.id, SECONDS)
 
 
-async def history(executor: Executor, execution: Execution, after: int = 0) -> list[Event]:
+async def history(service: ExecutionService, execution: Execution, after: int = 0) -> list[Event]:
     """All its events, to the end."""
-    return [event async for event in executor.events(execution.tenant, execution.id, after)]
+    return [event async for event in service.events(execution.tenant, execution.id, after)]

@@ -1,4 +1,4 @@
-"""The real application on a real socket, around the real executor; only the sandboxes are scripted."""
+"""The real application on a real socket, around the real service; only the sandboxes are scripted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from executor_api.app import create_app
 from executor_api.domain.template import GpuAllowance, Template
 from executor_api.http.metrics import Metrics
-from executor_api.service.executor import Executor, Limits
+from executor_api.service.execution_service import ExecutionService, Limits
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.settings import Settings
 from support.playback import WAITING, ScriptedBackend
@@ -34,7 +34,7 @@ class Service:
 
     client: httpx.AsyncClient
     port: int
-    executor: Executor
+    executions: ExecutionService
     backend: ScriptedBackend
     settings: Settings
     document: dict[str, Any]
@@ -72,13 +72,15 @@ async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
     limits = Limits(
         max_concurrency=settings.max_concurrency, max_queue=settings.max_queue, keep_seconds=3600, keep_bytes=2**30
     )
-    executor = Executor(backend, SqliteStore(tmp_path / "executions.sqlite3"), TEMPLATES, limits, metrics=metrics)
-    await executor.start()
-    app = create_app(executor, settings, metrics)
+    service = ExecutionService(
+        backend, SqliteStore(tmp_path / "executions.sqlite3"), TEMPLATES, limits, metrics=metrics
+    )
+    await service.start()
+    app = create_app(service, settings, metrics)
     async with _listening(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        yield Service(client, port, executor, backend, settings, app.openapi())
+        yield Service(client, port, service, backend, settings, app.openapi())
         backend.release.set()
-    await executor.stop(1)
+    await service.stop(1)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""The executor: accepts executions, drives each to its outcome, answers for all of them."""
+"""The service: accepts executions, drives each to its outcome, answers for all of them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from executor_api.service.housekeeping import Housekeeping
 from executor_api.service.intake import Intake, Submission
 from executor_api.service.ledger import Ledger
 from executor_api.service.live import Live
-from executor_api.service.metrics import ExecutorMetrics, NoMetrics
+from executor_api.service.metrics import NoMetrics, ServiceMetrics
 from executor_api.service.recovery import take_up
 from executor_api.service.store import ListFilter, Page, Store
 from executor_api.service.timeline import Overhead, Timeline
 from executor_api.service.workplace import Assignment, Workplace
 
-__all__ = ["Executor", "Limits", "Submission"]
+__all__ = ["ExecutionService", "Limits", "Submission"]
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -46,14 +46,14 @@ class Limits:
 
 
 class Phase(Enum):
-    """The executor's own life."""
+    """The service's own life."""
 
     NEW = "the service is starting"
     OPEN = ""
     CLOSED = "the service is stopping"
 
 
-class Executor:
+class ExecutionService:
     """Made by the composition root; `start` before use, `stop` after it."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Executor:
         limits: Limits,
         *,
         clock: Clock | None = None,
-        metrics: ExecutorMetrics | None = None,
+        metrics: ServiceMetrics | None = None,
     ) -> None:
         clock, metrics = clock or Clock(), metrics or NoMetrics()
         admission = Admission(limits.max_concurrency, limits.max_queue, clock.monotonic, metrics)
