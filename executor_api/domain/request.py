@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
 
@@ -209,6 +211,9 @@ class ExecutionRequest(_Strict):
     def _paths_stay_inside(cls, value: dict[str, bytes]) -> dict[str, bytes]:
         for path in value:
             _check_path(path)
+            if path.endswith(("/", "/.")):
+                raise ValueError(f"{path[:128]!r} names a folder; folders are made for the files in them")
+        _check_collisions(value)
         return value
 
     @field_validator("artifacts")
@@ -245,6 +250,16 @@ def _check_path(path: str) -> None:
         relative_path(path)
     except ValueError as error:
         raise ValueError(f"{path[:128]!r} {error}") from None
+
+
+def _check_collisions(paths: Iterable[str]) -> None:
+    """Sorted by parts, what lies below a file comes right behind it."""
+    placed = sorted((PurePosixPath(path).parts, path) for path in paths)
+    for (parts, path), (next_parts, other) in pairwise(placed):
+        if parts == next_parts:
+            raise ValueError(f"{path[:128]!r} and {other[:128]!r} are the same file")
+        if parts == next_parts[: len(parts)]:
+            raise ValueError(f"{other[:128]!r} lies below {path[:128]!r}, which is a file")
 
 
 def _check_label(name: str, text: str) -> None:
