@@ -13,6 +13,9 @@ DEFAULT_ENV = {"LANG": "C.UTF-8"}
 TRACEPARENT = "TRACEPARENT"
 """W3C trace context for the child, named as OpenTelemetry's environment propagation names it."""
 
+_BYTE_ORDER_MARK = "\ufeff"
+"""Python skips it at the start of a file, but not of a text."""
+
 
 def runner_call(plan: Plan, execution_id: str, traceparent: str | None = None) -> Call:
     """Put the plan into the protocol's shape."""
@@ -40,7 +43,8 @@ def _python(plan: Plan) -> PythonCode | None:
     request = plan.request
     if request.code is None or (request.language or "python") != "python":
         return None
-    return PythonCode(code=request.code, function=request.function, args=request.args, kwargs=request.kwargs)
+    code = request.code.removeprefix(_BYTE_ORDER_MARK)
+    return PythonCode(code=code, function=request.function, args=request.args, kwargs=request.kwargs)
 
 
 def _script(plan: Plan) -> ScriptCode | None:

@@ -32,6 +32,7 @@ def call(traceparent: str | None = None, **fields: Any) -> Call:
         ({"command": "ls | wc"}, "argv", ["/bin/sh", "-c", "ls | wc"]),
         ({"command": ["ls", "-l"]}, "argv", ["ls", "-l"]),
         ({"code": "1"}, "python", {"code": "1", "function": None, "args": [], "kwargs": {}}),
+        ({"code": "\ufeff1"}, "python", {"code": "1", "function": None, "args": [], "kwargs": {}}),
         ({"code": "1", "language": "python"}, "python", {"code": "1", "function": None, "args": [], "kwargs": {}}),
         (
             {"code": "1", "function": "f", "args": [2**70], "kwargs": {"a": None}},
