@@ -149,7 +149,9 @@ def _value(text: str | None) -> orjson.Fragment | None:
     if text is None:
         return None
     try:
-        json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant)
+        if "\\ud" in text.lower():  # perhaps half a surrogate pair, which strict parsers refuse
+            text = printable(json.dumps(value, ensure_ascii=False, allow_nan=False))
     except (ValueError, RecursionError):
         return None
     return orjson.Fragment(text)

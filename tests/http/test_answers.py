@@ -22,7 +22,8 @@ async def test_a_finished_call_is_a_200_with_its_output(service: Service) -> Non
     assert (found["start"], found["usage"]["peak_memory_bytes"]) == ("warm", 4096)
     phases = dict(phase.split(";dur=") for phase in answer.headers["server-timing"].split(", "))
     assert phases["run"] == "1.5"
-    assert 0 < float(phases["accept"]) + float(phases["settle"]) < float(phases["total"])
+    assert 0 < float(phases["accept"]) < float(phases["total"])
+    assert float(phases["settle"]) > 0
     assert "location" not in answer.headers
 
 

@@ -59,6 +59,8 @@ def test_bytes_come_along_only_if_text_does_not_say_all() -> None:
     ("text", "value"),
     [
         ('{"a": [1, null]}', {"a": [1, None]}),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        (r'["\uD800", 1e22, "\\ud800"]', ["?", 1e22, r"\ud800"]),
         ("NaN", None),
         ("[1", None),
         ("[" * 100_000, None),
