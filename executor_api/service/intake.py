@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,8 +48,7 @@ class Intake:
         """The record to be. Raises `InvalidRequestError` if the request can't be written down as JSON."""
         now = self._clock.now()
         execution_id = self._clock.new_id(now)
-        digest = _digest(submission.request)
-        key = submission.idempotency_key
+        request_json, key = _as_json(submission.request), submission.idempotency_key
         return Execution(
             id=execution_id,
             tenant=submission.tenant,
@@ -57,7 +57,7 @@ class Intake:
             created_at=now,
             timeout_seconds=plan.timeout_seconds,
             template_digest=plan.template.digest(),
-            idempotency=IdempotencyKey(key, digest) if key is not None else None,
+            idempotency=IdempotencyKey(key, _digest(request_json)) if key is not None else None,
             traceparent=submission.traceparent,
             # The name is known before the sandbox exists, so that a crash between the two loses neither.
             sandbox=SandboxDetails(name=f"x-{execution_id.lower()}", backend=self._backend_name),
@@ -89,8 +89,14 @@ class Intake:
         return Accepted(created.execution, None if existed else ticket)
 
 
-def _digest(request: ExecutionRequest) -> str:
+def _as_json(request: ExecutionRequest) -> str:
     try:
-        return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+        return request.model_dump_json()
     except ValueError as error:
         raise InvalidRequestError(FieldProblem("", f"is not JSON: {error}")) from None
+
+
+def _digest(request_json: str) -> str:
+    """The same whatever the order of members, which means nothing in JSON."""
+    canonical = json.dumps(json.loads(request_json), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

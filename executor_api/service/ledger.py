@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from executor_api.domain.execution import Event, Execution, Output
 from executor_api.domain.output import assemble
 from executor_api.errors import NotFoundError
 from executor_api.service.drive import Drive
-from executor_api.service.recent import Finished, Recent
 from executor_api.service.store import ListFilter, Page, Store
 from executor_api.service.timeline import Overhead
+
+MOST_ENTRIES = 256
+MOST_BYTES = 16 * 1024 * 1024
 
 
 class Ledger:
@@ -89,5 +93,45 @@ class Ledger:
         return finished.overhead if finished is not None else None
 
     def _current(self, record: Execution) -> Execution:
-        drive = self.drives.get(record.id)
-        return drive.live.record if drive is not None else record
+        drive, finished = self.drives.get(record.id), self._recent.get(record.id)
+        if drive is not None:
+            return drive.live.record
+        return finished.record if finished is not None else record
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished execution. ``output`` is None where it was too large to keep, or its events are in the store only."""
+
+    record: Execution
+    output: Output | None
+    overhead: Overhead | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of output held."""
+        if self.output is None:
+            return 0
+        return len(self.output.stdout) + len(self.output.stderr) + sum(map(len, self.output.artifacts.values()))
+
+
+class Recent:
+    """Those that finished last, for most answers are fetched right then. Bounded in number and bytes of output."""
+
+    def __init__(self, most_entries: int = MOST_ENTRIES, most_bytes: int = MOST_BYTES) -> None:
+        self._most_entries = most_entries
+        self._most_bytes = most_bytes
+        self._entries: OrderedDict[str, Finished] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, finished: Finished) -> None:
+        """Keep one more."""
+        self._entries[finished.record.id] = finished
+        self._bytes += finished.size
+        while len(self._entries) > self._most_entries or self._bytes > self._most_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self._bytes -= oldest.size
+
+    def get(self, execution_id: str) -> Finished | None:
+        """The execution, if it is still here."""
+        return self._entries.get(execution_id)

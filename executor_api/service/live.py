@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,8 @@ import structlog
 
 from executor_api.domain.execution import Event, EventKind, Execution, Output
 from executor_api.domain.output import assemble, decode_gap
+from executor_api.errors import UnavailableError
 from executor_api.service.store import Store
-from executor_api.service.undivided import undivided
 
 FLUSH_SECONDS = 0.1
 """Output of a running call is stored at most this late, so that a crash keeps it."""
@@ -80,7 +80,7 @@ class Live:
         self.record = replace(self.record, **fields)
 
     def emit(self, kind: EventKind, data: bytes, journal_offset: int | None = None) -> None:
-        """Add an event; followers see it at once, the store within `FLUSH_SECONDS`."""
+        """Add an event; the store has it within `FLUSH_SECONDS`, or as soon as somebody follows."""
         self._append(kind, data, journal_offset)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_late)
@@ -96,14 +96,14 @@ class Live:
 
     async def flush(self) -> None:
         """Store what is not stored yet, in one transaction. Raises `UnavailableError`; nothing is lost then."""
-        await undivided(self._flush())
+        await _undivided(self._flush())
 
     async def finish(self, **fields: Any) -> None:
         """Store the outcome, all remaining events and FINISHED in one transaction, then tell everybody.
 
         Raises `UnavailableError` if the store can't take it now; it can be tried again.
         """
-        await undivided(self._finish(fields))
+        await _undivided(self._finish(fields))
 
     async def _flush(self) -> None:
         async with self._saving:
@@ -152,6 +152,7 @@ class Live:
         """Yield events numbered above ``after``, those to come included, until FINISHED."""
         while True:
             batch = await self._above(after)
+            await self._keep(batch)
             for event in batch:
                 yield event
                 after = event.number
@@ -159,6 +160,18 @@ class Live:
                 return
             if not batch:
                 await self._news.wait()
+
+    async def _keep(self, batch: list[Event]) -> None:
+        """Store events before they are shown: after a crash, a follower comes back with the number of the last one.
+
+        A store that can't take them now holds nobody up.
+        """
+        if not batch or batch[-1].number <= self._stored or self.finished.is_set():
+            return
+        try:
+            await self.flush()
+        except UnavailableError as error:
+            _log.warning("events are shown before they are stored", execution=self.record.id, error=str(error))
 
     async def _above(self, after: int) -> list[Event]:
         first = self._tail[0].number if self._tail else self._stored + 1
@@ -218,6 +231,16 @@ class Live:
         """A flush that failed loses nothing: events stay in memory, and the final record carries them again."""
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("events could not be stored", execution=self.record.id, error=repr(error))
+
+
+async def _undivided(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end. A cancel that comes meanwhile is raised after it, so that what was done is known."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _status_data(record: Execution, at: float) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 from support.house import House, ended, history, submission
 from support.scripted import Script, stdout
 
-from executor_api.domain.execution import EventKind
+from executor_api.domain.execution import Event, EventKind
 from executor_api.domain.outcome import Status
 from executor_api.errors import NotFoundError
 
@@ -47,6 +49,24 @@ async def test_output_of_a_running_call_is_on_disk_soon(house: House) -> None:
     assert (events[3].kind, events[3].data) == (EventKind.STDOUT, b"so far")
     assert (await service.get("default", execution.id)).status is Status.RUNNING
     assert (await service.output(execution.id)).stdout == b"so far"
+
+
+async def test_what_a_follower_saw_is_on_disk(house: House) -> None:
+    """A crash right after an event was shown can't give its number to another one."""
+    house.backend.script = lambda _id: Script(frames=[stdout(b"seen"), asyncio.Event()])
+    service = await house.open()
+    execution = await service.submit(submission())
+    async with aclosing(service.events("default", execution.id)) as events:
+        seen = [event async for event in until(EventKind.STDOUT, events)]
+    await house.crash(service)
+    assert await house.events_on_disk(execution, len(seen)) == seen
+
+
+async def until(kind: EventKind, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    async for event in events:
+        yield event
+        if event.kind is kind:
+            return
 
 
 async def test_much_output_is_stored_while_it_comes(house: House) -> None:

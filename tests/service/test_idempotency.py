@@ -37,6 +37,13 @@ async def test_another_body_is_a_conflict_and_another_tenant_is_not(house: House
     assert other.id != first.id
 
 
+async def test_the_order_of_members_makes_no_other_body(house: House) -> None:
+    """A client that builds its JSON anew for a retry may write its members in another order."""
+    service = await house.open()
+    first = await ended(service, submission(key="k", env={"A": "1", "B": "2"}))
+    assert (await service.submit(submission(key="k", env={"B": "2", "A": "1"}))).id == first.id
+
+
 async def test_a_replay_is_answered_while_nothing_new_is_taken(house: House) -> None:
     """A full queue or a backend that is away refuses new work only; a conflict is still a conflict."""
     service = await house.open(max_concurrency=1, max_queue=0)
