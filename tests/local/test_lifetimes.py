@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.machine import Marked, eventually
+from support.machine import Marked, eventually, nurseries, zombies
 
 from executor_api import Executor
 from executor_api.backends.local.backend import LocalBackend
@@ -97,13 +98,8 @@ def test_a_nursery_that_died_is_started_again(executor: Executor) -> None:
         for process in nurseries():
             process.kill()
         assert sleeping.result(20).reason is Reason.SANDBOX_LOST
-    eventually(lambda: not nurseries())  # none is left as a zombie
+    eventually(lambda: not zombies())
     assert executor.run("echo again").stdout == "again\n"
-
-
-def nurseries() -> list[psutil.Process]:
-    """Those of this process."""
-    return [child for child in psutil.Process().children() if child.name().startswith("python")]
 
 
 def below(process: psutil.Process, name: str) -> list[psutil.Process]:
@@ -124,7 +120,8 @@ def test_a_stock_sandbox_killed_while_it_waits_is_replaced(namespaces: bool) -> 
         (nursery,) = set(nurseries()) - set(others)
         waiting = [child for child in nursery.children(recursive=True) if not namespaces or child.ppid() != nursery.pid]
         for process in waiting:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended with the one before
+                process.kill()
         psutil.wait_procs(waiting, 10)
         assert [executor.run(f"echo {n}").stdout for n in range(12)] == [f"{n}\n" for n in range(12)]
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-from support.machine import eventually
+from support.machine import eventually, nurseries
 
 from executor_api import Executor
 
@@ -48,12 +48,12 @@ def state() -> dict[str, object]:
     own = psutil.Process()
     with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
         below = own.children(recursive=True)
-        nurseries = [child for child in own.children() if "executor_runner.nursery" in child.cmdline()]
-        inner = [child for nursery in nurseries for child in nursery.children()]
+        outer = nurseries()
+        inner = [child for nursery in outer for child in nursery.children()]
         return {
-            "descriptors": [own.num_fds(), sum(process.num_fds() for process in nurseries + inner)],
+            "descriptors": [own.num_fds(), sum(process.num_fds() for process in outer + inner)],
             "processes": len(below),
             "zombies": sum(child.status() == psutil.STATUS_ZOMBIE for child in below),
-            "folders": [len(list(Path(json.loads(nursery.cmdline()[-1])["root"]).iterdir())) for nursery in nurseries],
+            "folders": [len(list(Path(json.loads(nursery.cmdline()[-1])["root"]).iterdir())) for nursery in outer],
         }
     return {}

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 NOBODY = Path(__file__).with_name("as_nobody.py")
 
 
@@ -49,3 +51,21 @@ def run_as_nobody(script: str) -> str:
     done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def nurseries() -> list[psutil.Process]:
+    """Those of this process, the dead ones left out."""
+    return [child for child in psutil.Process().children() if "executor_runner.nursery" in arguments(child)]
+
+
+def arguments(process: psutil.Process) -> list[str]:
+    """None if it is dead."""
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie too
+        return []
+
+
+def zombies() -> list[psutil.Process]:
+    """Children of this process that nobody has waited for."""
+    return [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
