@@ -18,6 +18,7 @@ from executor_api.backends.base import Backend
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
 from executor_api.http.metrics import Metrics
+from executor_api.http.protocol import protocol
 from executor_api.http.routes import Api
 from executor_api.master_key import master_key
 from executor_api.service.execution_service import ExecutionService, Limits
@@ -87,7 +88,10 @@ async def _serve(
     try:
         server = _Server(Api(service, settings), metrics)
         url = _url(sock)
-        _log.info("listening", url=url, backend=settings.backend)
+        health = service.health()
+        _log.info("listening", url=url, backend=settings.backend, ready=health.ready, notes=health.notes)
+        for problem in health.problems:
+            _log.warning("not ready", problem=problem)
         if listening is not None:
             listening(url)
         await server.serve(sockets=[sock])
@@ -105,7 +109,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application.build(api, metrics),
-                http="httptools",
+                http=protocol(api.settings.body_timeout_seconds),
                 ws="none",
                 lifespan="off",
                 log_config=None,

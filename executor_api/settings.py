@@ -60,7 +60,9 @@ class Settings:
     max_queue: int = _setting(1000, "Executions that may wait; more get 429.")
     sync_wait_seconds: float = _setting(300.0, "How long `POST /execute` holds the connection before it answers 202.")
     max_body_bytes: int = _setting(32 * MIB, "Largest request body.")
-    body_timeout_seconds: float = _setting(30.0, "How long a request body may pause.")
+    body_timeout_seconds: float = _setting(
+        30.0, "How long a request's head may take, and its body may pause or be late."
+    )
     keep_seconds: float = _setting(7 * 24 * 3600.0, "How long finished executions are kept.")
     keep_bytes: int = _setting(2048 * MIB, "Most bytes of finished executions; the oldest go first.")
     shutdown_seconds: float = _setting(30.0, "How long a stopping service waits for running calls.")

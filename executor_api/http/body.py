@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from executor_api.http.problems import BODY_TIMEOUT, BODY_TOO_LARGE, INVALID_HEADER, ProblemError, invalid
 
+_SLOWEST = 4096
+"""Bytes a second, or nobody would ever tell a slow client from one that only wants to hold a connection."""
 _LINGER_BYTES = 16 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 
@@ -18,8 +20,8 @@ _LINGER_SECONDS = 2.0
 async def read_json_body(request: Request, max_bytes: int, pause_seconds: float) -> bytes:
     """Return the whole body.
 
-    Raises `ProblemError` for another content type, beyond ``max_bytes`` and after a pause of ``pause_seconds``, and
-    ``ClientDisconnect`` if the client goes away.
+    Raises `ProblemError` for another content type, beyond ``max_bytes``, after a pause of ``pause_seconds`` and for a
+    body that lags so far behind `_SLOWEST`, and ``ClientDisconnect`` if the client goes away.
     """
     _check_content_type(request.headers.get("content-type", ""))
     declared = request.headers.get("content-length", "0")
@@ -34,16 +36,21 @@ async def read_json_body(request: Request, max_bytes: int, pause_seconds: float)
 
 
 async def _impatiently(stream: AsyncIterator[bytes], pause_seconds: float) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + pause_seconds
     while True:
         try:
-            async with asyncio.timeout(pause_seconds):
+            async with asyncio.timeout(min(pause_seconds, until - loop.time())):
                 chunk = await anext(stream, None)
         except TimeoutError:
             raise ProblemError(
-                BODY_TIMEOUT, f"nothing arrived for {pause_seconds:g} seconds before the body was complete", unread=True
+                BODY_TIMEOUT,
+                f"the body paused for {pause_seconds:g} seconds, or came slower than {_SLOWEST} bytes a second",
+                unread=True,
             ) from None
         if chunk is None:
             return
+        until += len(chunk) / _SLOWEST
         yield chunk
 
 

@@ -36,6 +36,7 @@ class Kind:
         return f"/problems/{self.slug}"
 
 
+MALFORMED = Kind("malformed", 400, "This is no HTTP request", "Check the client or the proxy before this service.")
 UNAUTHORIZED = Kind("unauthorized", 401, "A valid API key is needed", "Send `Authorization: Bearer KEY`.")
 NOT_FOUND = Kind("not-found", 404, "There is no such thing here", "Check the id and the path; old executions go.")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "This path has no such method", "See the `Allow` header.")
@@ -43,6 +44,7 @@ IDEMPOTENCY_CONFLICT = Kind(
     "idempotency-conflict", 409, "The idempotency key belongs to another request", "Use a new key for a new request."
 )
 BODY_TOO_LARGE = Kind("body-too-large", 413, "The request body is too large", "`detail` has the limit.")
+HEAD_TOO_LARGE = Kind("head-too-large", 431, "The request's head is too large", "Send a shorter URL or fewer headers.")
 INVALID_REQUEST = Kind(
     "invalid-request", 422, "The request can't be run as it is", "`errors` names each wrong field and the way out."
 )
@@ -55,11 +57,13 @@ UNAVAILABLE = Kind("unavailable", 503, "The service can't take work now", "Wait 
 INTERNAL = Kind("internal", 500, "The service failed", "This is a bug of the service; its log has the traceback.")
 
 KINDS = (
+    MALFORMED,
     UNAUTHORIZED,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     IDEMPOTENCY_CONFLICT,
     BODY_TOO_LARGE,
+    HEAD_TOO_LARGE,
     INVALID_REQUEST,
     INVALID_JSON,
     INVALID_HEADER,

@@ -33,6 +33,7 @@ def listening_url(process: subprocess.Popen[bytes]) -> str:
     for line in process.stderr:
         logged: dict[str, str] = json.loads(line)
         if logged["event"] == "listening":
+            assert any("sandboxes get" in note for note in logged["notes"])
             return logged["url"]
     raise AssertionError("the service ended without listening")
 

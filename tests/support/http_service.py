@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from executor_api.app import create_app
 from executor_api.domain.template import GpuAllowance, Template
 from executor_api.http.metrics import Metrics
+from executor_api.http.protocol import protocol
 from executor_api.service.execution_service import ExecutionService, Limits
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.settings import Settings
@@ -77,16 +78,19 @@ async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
     )
     await service.start()
     app = create_app(service, settings, metrics)
-    async with _listening(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    async with (
+        _listening(app, settings) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
         yield Service(client, port, service, backend, settings, app.openapi())
         backend.release.set()
     await service.stop(1)
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: FastAPI) -> AsyncIterator[int]:
+async def _listening(app: FastAPI, settings: Settings) -> AsyncIterator[int]:
     """Serve on a free port. uvicorn's parts without its loop, which looks for a signal only every 0.1 s."""
-    config = uvicorn.Config(app, http="httptools", lifespan="off", log_config=None)
+    config = uvicorn.Config(app, http=protocol(settings.body_timeout_seconds), lifespan="off", log_config=None)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)

@@ -1,0 +1,92 @@
+"""HTTP on the wire: uvicorn's protocol, with heads bounded in size and time, and refusals that are problems."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from executor_api.http import problems
+
+MOST_HEAD_BYTES = 128 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. uvicorn itself collects a head for as long as its bytes come."""
+
+    head_seconds: ClassVar[float]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Expect a head."""
+        super().connection_made(transport)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a head that is still not complete after too many bytes never will be."""
+        if self._in_head and self._head_timer is None:
+            self._watch_head()
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(problems.HEAD_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """The body is bounded elsewhere."""
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The next head may follow."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words for all of them
+        """Answer what is no HTTP."""
+        self._refuse(problems.MALFORMED)
+
+    def _refuse(self, kind: problems.Kind) -> None:
+        _log.info("connection refused", problem=kind.slug, client=self.client and self.client[0])
+        body = problems.body(problems.ProblemError(kind, kind.hint), "")
+        lines = (
+            f"content-type: {problems.MEDIA_TYPE}",
+            f"content-length: {len(body)}",
+            "connection: close",
+            "",
+            "",
+        )
+        self.transport.write(STATUS_LINE[kind.status] + "\r\n".join(lines).encode() + body)
+        self.transport.close()
+
+    def _watch_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # none at first
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def protocol(head_seconds: float) -> type[Protocol]:
+    """The protocol for uvicorn, which makes its instances itself. ``head_seconds`` is what a whole head may take."""
+    return type("BoundedProtocol", (Protocol,), {"head_seconds": head_seconds})

@@ -1,0 +1,78 @@
+"""What comes over a connection before there is a request, or instead of one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from support.http_service import Service, ServiceMaker
+
+
+async def said(service: Service, *pieces: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Send the pieces; return the status line and the problem of the answer that ends the connection."""
+    async with service.connection() as (reader, writer):
+        answer = asyncio.create_task(reader.read())
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0)
+        head, _, body = (await asyncio.wait_for(answer, 10)).partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    return head.splitlines()[0], json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x00\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"POST /execute HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /execute HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_a_problem_too(service: Service, data: bytes) -> None:
+    """TLS on a plain port, raw bytes in a path, lengths that contradict each other."""
+    status, problem = await said(service, data)
+    assert (status, problem["type"]) == (b"HTTP/1.1 400 Bad Request", "/problems/malformed")
+    assert await service.count() == 0
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nA: "])
+async def test_a_head_without_end_is_refused(service: Service, start: bytes) -> None:
+    """Its bytes are not collected for as long as they come."""
+    status, problem = await said(service, start, *[b"x" * 16_384] * 9)
+    assert (status, problem["status"]) == (b"HTTP/1.1 431 Request Header Fields Too Large", 431)
+
+
+async def test_a_large_body_in_one_piece_with_its_head_is_no_large_head(service: Service) -> None:
+    """Only what stands before the body counts, for the next request on the connection too."""
+    body = json.dumps({"code": "1", "stdin": "x" * 300_000}).encode()
+    head = b"POST /execute HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    async with service.connection() as (reader, writer):
+        for _ in range(2):
+            writer.write(head + b"\r\n" + body)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            length = int((await reader.readuntil(b"\r\n\r\n")).partition(b"content-length: ")[2].split()[0])
+            await reader.readexactly(length)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\nHost"])
+async def test_a_head_that_does_not_come_closes_the_connection(make_service: ServiceMaker, start: bytes) -> None:
+    """Connections that say nothing can't use up the service's descriptors."""
+    service = await make_service(body_timeout_seconds=0.05)
+    async with service.connection() as (reader, writer):
+        writer.write(start)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_a_body_that_drips_is_given_up(make_service: ServiceMaker) -> None:
+    """A byte now and then is not enough to hold a connection."""
+    service = await make_service(body_timeout_seconds=0.2)
+    async with service.connection() as (reader, writer):
+        writer.write(b"POST /execute HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+        line = asyncio.create_task(reader.readline())
+        while not line.done():
+            writer.write(b" ")
+            await asyncio.wait({line}, timeout=0.05)
+        assert (await line).startswith(b"HTTP/1.1 422")
