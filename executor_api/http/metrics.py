@@ -11,6 +11,7 @@ from executor_api import __version__
 from executor_api.domain.execution import Execution, Timings
 from executor_api.domain.outcome import Outcome, Reason
 from executor_api.domain.request import ExecutionRequest
+from executor_runner.protocol.shapes import Processes
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +64,9 @@ class Metrics:
         self._sources = self._counter("result_source", "Which copy of the result was read.", "source")
         self._garbage = self._counter("orphans_collected", "Sandboxes deleted that nobody wanted.")
         self._truncated = self._counter("output_truncated", "Streams with bytes dropped.", "stream")
+        self._left_behind = self._counter("processes_left_behind", "Processes that calls left and the runner ended.")
+        self._zombies = self._counter("processes_zombies", "Of them, those that had ended and nobody had waited for.")
+        self._unkillable = self._counter("processes_unkillable", "Of them, those that could not be ended (D state).")
         self._auth_failures = self._counter("auth_failures", "Requests without a valid key.", "method")
         self._rate_limited = self._counter("rate_limited", "Requests refused because the queue was full.")
 
@@ -109,6 +113,7 @@ class Metrics:
         self._executions.labels(mode, language, execution.request.template, OUTCOMES[outcome.reason]).inc()
         self._observe_phases(execution.timings, mode)
         self._observe_output(outcome)
+        self._count_processes(outcome.processes)
 
     def _observe_phases(self, timings: Timings, mode: str) -> None:
         for phase in fields(timings):
@@ -124,6 +129,12 @@ class Metrics:
             self._output.labels(stream).observe(size)
             if dropped:
                 self._truncated.labels(stream).inc()
+
+    def _count_processes(self, processes: Processes | None) -> None:
+        if processes is not None:
+            self._left_behind.inc(processes["left_behind"])
+            self._zombies.inc(processes["zombies"])
+            self._unkillable.inc(processes["unkillable"])
 
     def queue_depth(self, n: int) -> None:
         """So many executions wait."""

@@ -42,6 +42,16 @@ async def test_executions_are_counted_by_how_they_ended(service: Service) -> Non
     assert found[sample("inflight_executions")] == 0
 
 
+async def test_what_calls_left_behind_is_counted(service: Service) -> None:
+    """The census of every report adds up."""
+    service.backend.scripts["daemon"] = ([], {"processes": {"left_behind": 3, "zombies": 2, "unkillable": 1}})
+    for _ in range(2):
+        await service.client.post("/execute", json={"code": "daemon"})
+    found = await samples(service)
+    names = ("left_behind", "zombies", "unkillable")
+    assert [found[sample(f"processes_{name}_total")] for name in names] == [6, 4, 2]
+
+
 async def test_slots_in_use_are_a_gauge(service: Service) -> None:
     """A running call is seen while it runs."""
     await service.waiting()
