@@ -10,10 +10,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from executor_api import __version__
 from executor_api.errors import ExecutorError
-from executor_api.http import openapi, problems
+from executor_api.http import docs_page, openapi, problems
 from executor_api.http.auth import ApiKeyMiddleware
 from executor_api.http.body import LingeringResponse
 from executor_api.http.metrics import Metrics
@@ -32,13 +34,14 @@ def build(api: Api, metrics: Metrics) -> FastAPI:
         title="executor-api",
         version=__version__,
         description=_DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
     )
     app.include_router(_executions(api))
     app.include_router(_executions(api), prefix="/v1", include_in_schema=False)
     app.include_router(_operations(api, metrics))
+    _add_docs(app)
     _handle_problems(app, metrics)
     if api.settings.api_key:
         app.add_middleware(ApiKeyMiddleware, api_key=api.settings.api_key, refused=metrics.auth_failed)
@@ -57,10 +60,12 @@ def _executions(api: Api) -> APIRouter:
     execute = found("ExecutionAnswer", 200, 202, **openapi.EVENT_STREAM) | failures(*openapi.EXECUTE_FAILURES)
     add("/execute", api.execute, "POST", execute, openapi.EXECUTE)
     router.add_api_route("/executions", api.execute, methods=["POST"], include_in_schema=False)
-    one = failures(problems.UNAUTHORIZED, problems.NOT_FOUND)
+    one = failures(problems.UNAUTHORIZED, problems.NOT_FOUND, problems.UNAVAILABLE)
     add("/executions/{execution_id}", api.get, "GET", found("ExecutionAnswer", 200) | one, openapi.GET)
     add("/executions/{execution_id}", api.cancel, "DELETE", found("ExecutionAnswer", 200, 202) | one, openapi.CANCEL)
-    listing = found("ExecutionPage", 200) | failures(problems.UNAUTHORIZED, problems.INVALID_PARAMETER)
+    listing = found("ExecutionPage", 200) | failures(
+        problems.UNAUTHORIZED, problems.INVALID_PARAMETER, problems.INVALID_REQUEST, problems.UNAVAILABLE
+    )
     add("/executions", api.list, "GET", listing, openapi.LIST)
     events = openapi.EVENT_ANSWERS | one | failures(problems.INVALID_HEADER, problems.INVALID_PARAMETER)
     add("/executions/{execution_id}/events", api.events, "GET", events, openapi.EVENTS)
@@ -75,15 +80,36 @@ def _operations(api: Api, metrics: Metrics) -> APIRouter:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    metrics_answers = openapi.METRICS_ANSWERS | openapi.failures(problems.UNAUTHORIZED)
     router.add_api_route("/healthz", api.alive, methods=["GET"])
     router.add_api_route("/readyz", api.ready, methods=["GET"], responses=openapi.answers("HealthShape", 200, 503))
-    router.add_api_route("/metrics", expose, methods=["GET"], responses=openapi.METRICS_ANSWERS)
+    router.add_api_route("/metrics", expose, methods=["GET"], responses=metrics_answers)
     return router
+
+
+def _add_docs(app: FastAPI) -> None:
+    async def docs(_request: Request) -> Response:
+        headers = {"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
+        return Response(docs_page.page(app.openapi()), headers=headers, media_type="text/html")
+
+    app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
+
+
+def _allowed_methods(app: FastAPI, scope: Scope) -> str:
+    """What the path has in all its routes; the framework names those of the first one."""
+    found = (
+        method
+        for method in ("GET", "HEAD", "POST", "DELETE")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.routes)
+    )
+    return ", ".join(found)
 
 
 def _handle_problems(app: FastAPI, metrics: Metrics) -> None:
     def respond(request: Request, error: Exception) -> Response:
         problem = _problem(error)
+        if problem.kind is problems.METHOD_NOT_ALLOWED:
+            problem.headers["Allow"] = _allowed_methods(app, request.scope)
         if problem.kind is problems.SATURATED:
             metrics.rate_limited()
         kind = LingeringResponse if problem.unread else Response
@@ -99,6 +125,6 @@ def _problem(error: Exception) -> problems.ProblemError:
         return error
     if isinstance(error, HTTPException):
         known = {404: problems.NOT_FOUND, 405: problems.METHOD_NOT_ALLOWED}.get(error.status_code, problems.INTERNAL)
-        return problems.ProblemError(known, known.hint, headers=dict(error.headers or {}))
+        return problems.ProblemError(known, known.hint)
     found = problems.of_error(error) if isinstance(error, ExecutorError) else None
     return found or problems.ProblemError(problems.INTERNAL, problems.INTERNAL.hint)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from executor_api.domain.execution import Execution, Output, SandboxDetails, Start, Timings
+from executor_api.domain.outcome import Outcome, Status
 from executor_api.domain.request import ExecutionRequest
-from executor_api.http import problems, schemas
+from executor_api.http import problems, render, schemas
 
 _REF = "#/components/schemas/{model}"
 
@@ -88,7 +91,17 @@ EVENTS: dict[str, Any] = {
         {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0}},
     ]
 }
-EVENT_STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+_EVENTS_EXAMPLE = (
+    'id: 3\nevent: status\ndata: {"status":"running","at":"2026-01-31T12:00:00.000Z"}\n\n'
+    'id: 4\nevent: stdout\ndata: {"text":"hello\\n"}\n\n'
+    'id: 5\nevent: stderr\ndata: {"base64":"/w=="}\n\n'
+    'id: 6\nevent: gap\ndata: {"stream":"stdout","dropped_bytes":4096}\n\n'
+    'id: 7\nevent: artifact\ndata: {"path":"out.txt","size":5}\n\n'
+    'id: 8\nevent: finished\ndata: {"id":"01K...","status":"succeeded"}\n\n'
+)
+EVENT_STREAM: dict[str, Any] = {
+    "text/event-stream": {"schema": {"type": "string"}, "examples": {"events": {"value": _EVENTS_EXAMPLE}}}
+}
 EVENT_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Events, the last one `finished` with the whole execution", "content": EVENT_STREAM},
     204: {"description": "The client has all of them"},
@@ -108,7 +121,8 @@ def failures(*kinds: problems.Kind) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         shown = found.setdefault(
-            kind.status, {"description": kind.title, "content": {problems.MEDIA_TYPE: _no_examples()}}
+            kind.status,
+            {"description": kind.title, "content": {problems.MEDIA_TYPE: _no_examples()}, **_headers(kind.status)},
         )
         shown["content"][problems.MEDIA_TYPE]["examples"][kind.slug] = {"summary": kind.hint, "value": _example(kind)}
     return found
@@ -116,11 +130,64 @@ def failures(*kinds: problems.Kind) -> dict[int | str, dict[str, Any]]:
 
 def answers(model: str, *statuses: int, **more: Any) -> dict[int | str, dict[str, Any]]:
     """Response descriptions of one JSON shape of `schemas`."""
-    content = {"application/json": {"schema": {"$ref": _REF.format(model=model)}}, **more}
-    return {status: {"description": _DESCRIPTIONS[status], "content": content} for status in statuses}
+    shown: dict[str, Any] = {"schema": {"$ref": _REF.format(model=model)}}
+    if model == "ExecutionAnswer":
+        shown["examples"] = {"finished": {"value": answer_example()}}
+    content = {"application/json": shown, **more}
+    return {
+        status: {
+            "description": _DESCRIPTIONS[status],
+            "content": content,
+            **(_headers(status) if status == ACCEPTED else {}),
+        }
+        for status in statuses
+    }
 
 
-_DESCRIPTIONS = {200: "Done", 202: "Accepted; `Location` is where to look", 503: "Not ready"}
+def answer_example() -> dict[str, Any]:
+    """A finished execution as the service would render it."""
+    began = 1_769_860_800.0
+    execution = Execution(
+        id="01KG9VYTG0QJ9V2C7XH9D0M3ZB",
+        tenant="default",
+        request=ExecutionRequest(**REQUEST_EXAMPLES["python"]),
+        status=Status.SUCCEEDED,
+        created_at=began,
+        started_at=began + 0.002,
+        finished_at=began + 0.006,
+        timeout_seconds=60,
+        template_digest="",
+        sandbox=SandboxDetails(name="x-01kg9vytg0qj9v2c7xh9d0m3zb", backend="local"),
+        start=Start.WARM,
+        timings=Timings(queue=0.1, claim=1.2, create=0.1, run=3.4, collect=0.2, total=5.8),
+        outcome=Outcome(
+            Status.SUCCEEDED,
+            None,
+            "",
+            exit_code=0,
+            stdout_bytes=3,
+            usage={"cpu_seconds": 0.004, "peak_memory_bytes": 14_028_800},
+            processes={"left_behind": 0, "zombies": 0, "unkillable": 0},
+        ),
+    )
+    example: dict[str, Any] = orjson.loads(render.answer(execution, Output(b"45\n", b"", None, None, {})))
+    return example
+
+
+ACCEPTED = 202
+
+
+def _headers(status: int) -> dict[str, Any]:
+    name, meaning = {
+        ACCEPTED: ("Location", "Where to look for the result."),
+        429: ("Retry-After", "Seconds."),
+        503: ("Retry-After", "Seconds."),
+    }.get(status, ("", ""))
+    return {"headers": {name: {"description": meaning, "schema": {"type": "string"}}}} if name else {}
+
+
+_DESCRIPTIONS = {200: "Done", 202: "Accepted; the call goes on", 503: "Not ready"}
+_SECURITY = {"type": "http", "scheme": "bearer", "description": "The service's API key, if it has one."}
 
 
 def install(app: FastAPI) -> None:
@@ -129,7 +196,8 @@ def install(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            found.setdefault("components", {})["schemas"] = _components()
+            found["components"] = {"schemas": _components(), "securitySchemes": {"key": _SECURITY}}
+            found["security"] = [{}, {"key": []}]
             app.openapi_schema = found
         return app.openapi_schema
 

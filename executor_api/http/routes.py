@@ -89,7 +89,11 @@ class Api:
     async def cancel(self, request: Request) -> Response:
         """End one execution. Asking again, or too late, does no harm."""
         execution = await self.service.cancel(TENANT, request.path_params["execution_id"])
-        return await self._render(execution, 200 if execution.status.finished else 202)
+        if execution.status.finished:
+            return await self._render(execution, 200)
+        answer = await self._render(execution, 202)
+        answer.headers["Location"] = request.url.path
+        return answer
 
     async def templates(self, _request: Request) -> Response:
         """What requests can choose as `template`, and how much of it they may ask for."""

@@ -105,6 +105,7 @@ async def test_cancel_asks_once_and_may_be_asked_again(service: Service) -> None
     """DELETE on a running call is a 202; on an ended one a 200 with how it ended."""
     execution_id = await service.waiting()
     first = await service.client.delete(f"/executions/{execution_id}")
+    assert first.headers["location"] == f"/executions/{execution_id}"
     assert (first.status_code, first.json()["cancel_requested"]) == (202, True)
     finished = await _finished(service, execution_id)
     assert (finished["status"], finished["reason"], finished["stdout"]) == ("cancelled", "cancelled", "waiting\n")

@@ -167,7 +167,16 @@ async def test_every_refusal_is_a_problem(service: Service, method: str, path: s
     answer = await service.client.request(method, path)
     assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}")
     assert answer.headers["content-type"] == "application/problem+json"
-    assert status != 405 or answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/execute", "POST"), ("/executions", "GET, POST"), ("/v1/executions/x", "GET, DELETE"), ("/healthz", "GET")],
+)
+async def test_a_405_names_every_method_of_the_path(service: Service, path: str, allowed: str) -> None:
+    """Also where a path has several routes."""
+    answer = await service.client.patch(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 async def test_a_full_queue_says_when_to_come_back(make_service: ServiceMaker) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from typing import Any
 
 import jsonschema
 import pytest
 from support.http_service import Service, ServiceMaker
 
-from executor_api.http.openapi import REQUEST_EXAMPLES
+from executor_api.http.openapi import REQUEST_EXAMPLES, answer_example
 from executor_api.http.problems import KINDS
 from executor_api.http.validation import parse_request
 from executor_runner.protocol.frames import FrameKind, encode_artifact
@@ -71,6 +74,23 @@ async def test_the_document_covers_every_route_and_problem(service: Service) -> 
     assert shown == {kind.slug for kind in KINDS} - {"method-not-allowed"}
     for reference in _references(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+
+
+def test_the_answer_shown_is_one(service: Service) -> None:
+    """The example of an answer fits the schema of answers."""
+    check(service, "ExecutionAnswer", answer_example())
+
+
+async def test_the_page_needs_nothing_from_elsewhere(service: Service) -> None:
+    """It shows every path, shape and example, links to what is in it, and loads nothing."""
+    answer = await service.client.get("/docs")
+    text = html.unescape(answer.text)
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert not re.search(r"\bsrc=|<script|<link|@import|url\(", answer.text)
+    assert all(path in text for path in service.document["paths"])
+    links = set(re.findall(r'href="#([^"]+)"', answer.text))
+    assert links <= set(re.findall(r'id="([^"]+)"', answer.text)) == set(service.document["components"]["schemas"])
+    assert all(json.dumps(example, indent=2) in text for example in REQUEST_EXAMPLES.values())
 
 
 async def test_the_document_is_there_without_a_key(make_service: ServiceMaker) -> None:
