@@ -295,4 +295,6 @@ class ScriptedBackend:
 
 def log_copy(*frames: tuple[FrameKind, bytes]) -> LogCopy:
     """A pod's log as the backend parsed it."""
-    return LogCopy(frames=list(frames), started=True)
+    copy = LogCopy()
+    copy.frames, copy.started = list(frames), True
+    return copy

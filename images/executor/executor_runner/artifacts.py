@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import glob
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MOST_ENTRIES = 100_000
 """Files and folders looked at for a match."""
 MOST_MATCHES = 1_000
 
+_MAGIC = set("*?[")
 _Parts = Sequence["re.Pattern[str] | None"]  # None stands for any number of folders
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(NamedTuple):
     """A file to bring back, or why it is not."""
 
     path: str
@@ -48,8 +47,9 @@ def collect(work: Path, patterns: list[str], most_bytes: int) -> Iterator[Artifa
 
 def _matching(work: Path, patterns: list[str]) -> tuple[list[str], bool]:
     """Names that match, in order, and whether everything was looked at."""
-    found = {pattern for pattern in patterns if not glob.has_magic(pattern) and os.path.lexists(work / pattern)}
-    globs = [_compile(pattern) for pattern in patterns if glob.has_magic(pattern)]
+    magic = [pattern for pattern in patterns if not _MAGIC.isdisjoint(pattern)]
+    found = {pattern for pattern in patterns if pattern not in magic and os.path.lexists(work / pattern)}
+    globs = [_compile(pattern) for pattern in magic]
     looked_at = 0
     for looked_at, names in enumerate(_walk(work) if globs else (), start=1):
         if looked_at > MOST_ENTRIES:

@@ -50,6 +50,7 @@ class CallRun:
         self._loop = loop
         self._call = call
         self._spare = spare
+        self._result_fd: int | None = spare.result_fd
         self._place = place
         self.journal = Journal()
         self.phase = Phase.SETUP
@@ -173,8 +174,8 @@ class CallRun:
     def _read_result(self) -> None:
         """Read what there is, up to a bound: a child that writes without end must not keep us from all else."""
         most = 2 * self._call["limits"]["value_bytes"] + READ_BYTES
-        while self._spare.result_fd >= 0:
-            data = read_available(self._spare.result_fd)
+        while self._result_fd is not None:
+            data = read_available(self._result_fd)
             if data is None:
                 return
             if not self._picked_up and data.startswith(PICKED_UP):
@@ -184,10 +185,10 @@ class CallRun:
                 self._close_result()
 
     def _close_result(self) -> None:
-        if self._spare.result_fd >= 0:
-            self._loop.watch(self._spare.result_fd)
-            os.close(self._spare.result_fd)
-            self._spare.result_fd = -1
+        descriptor, self._result_fd = self._result_fd, None
+        if descriptor is not None:
+            self._loop.watch(descriptor)
+            os.close(descriptor)
 
     def _kill(self) -> None:
         """Count what is left, kill it, and give it a bounded time to go."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _PSS_KEYS = (b"Pss_Anon:", b"Pss_Shmem:")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """One process as ``/proc/PID/stat`` tells it. State is the kernel's letter; Z is a zombie."""
 
     pid: int

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _NO_LIMIT = 1 << 60
 """Version 1 writes "no limit" as a number near 2^63."""
@@ -26,8 +26,7 @@ def _table(path: Path) -> dict[str, int]:
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}  # noqa: PLR2004 - key and value
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryGroup:
+class MemoryGroup(NamedTuple):
     """One memory control group; file names differ between the versions."""
 
     folder: Path

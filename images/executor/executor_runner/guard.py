@@ -7,9 +7,8 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from executor_runner.census import private_bytes, proportional_bytes
 from executor_runner.cgroup import MemoryGroup
@@ -64,8 +63,7 @@ class TreeMeter:
         return self._peak
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Which limit was broken, in one sentence."""
 
     cause: str

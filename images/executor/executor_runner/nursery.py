@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Collection, Mapping
+import traceback
+from collections.abc import Collection, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import NoReturn, TypedDict
@@ -28,7 +29,7 @@ from executor_runner.protocol.local import MAKE
 from executor_runner.removal import remove_tree
 from executor_runner.runner import Runner
 from executor_runner.session import Session
-from executor_runner.signals import SignalSource, reset_signals
+from executor_runner.signals import WATCHED, SignalSource, reset_signals
 from executor_runner.workspace import Workspace
 
 _MESSAGE = 64 * 1024
@@ -177,6 +178,7 @@ def removed_at_once(workspace: Workspace) -> bool:
 
 def _be_sandbox(sock: socket.socket, root: Path, environ: Mapping[str, str], isolation: Isolation) -> NoReturn:
     """Turn this fork into the runner of one sandbox."""
+    exit_code = 1  # tells the nursery to look for what we may have left
     try:
         # Without a namespace that falls with us, the runner must live on to end its processes if we are killed.
         linux.die_with_parent(signal.SIGKILL if isolation.in_namespaces else signal.SIGTERM)
@@ -189,26 +191,34 @@ def _be_sandbox(sock: socket.socket, root: Path, environ: Mapping[str, str], iso
         loop.run()
         sock.close()
         runner.kill_everything()
+        exit_code = 0
+    except Exception:  # noqa: BLE001 - the one supervisor of a sandbox: a mistake of ours ends this call, and is seen
+        traceback.print_exc()
     finally:
-        os._exit(0)
+        os._exit(exit_code)
 
 
 def main() -> int:
     """Serve the control socket whose descriptor is the first argument, as the second says."""
     settings: Settings = json.loads(sys.argv[2])
     reset_signals()
-    for name in settings["preload"]:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    importlib.import_module("executor_runner.python_child")  # so that no sandbox has to
-    gc.collect()
-    gc.freeze()
     isolation = strongest(network=settings["network"] == "none", namespaces=settings["namespaces"])
     enter(isolation)
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # threads that modules start must not take what is for us
+    _preload([*settings["preload"], "executor_runner.python_child"])
+    gc.collect()
+    gc.freeze()
     linux.give_way(giving=True)  # making stock must not hold up the call just served
     linux.forbid_privileges()
     Nursery(socket.socket(fileno=int(sys.argv[1])), Path(settings["root"]), isolation).run()
     return 0
+
+
+def _preload(modules: Iterable[str]) -> None:
+    """So that no sandbox has to. What can't be imported is left to the call that needs it."""
+    for name in modules:
+        with contextlib.suppress(Exception, SystemExit):
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from executor_runner.cgroup import MemoryGroup
 from executor_runner.process import Reaper, Tree
@@ -13,8 +13,7 @@ from executor_runner.workspace import Workspace
 _OURS = ("EXECUTOR_", "KUBERNETES_")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The sandbox as the runner sees it."""
 
     workspace: Workspace

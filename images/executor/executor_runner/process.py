@@ -6,8 +6,7 @@ import contextlib
 import os
 import resource
 import signal
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from executor_runner.census import Process, descendants, processes
 
@@ -128,8 +127,7 @@ class GroupTree:
         self.signal_all(signal.SIGKILL)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a process ended: exactly one of the two is set."""
 
     exit_code: int | None

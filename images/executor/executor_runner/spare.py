@@ -13,11 +13,9 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypedDict
+from typing import NamedTuple, NoReturn, TypedDict
 
 from executor_runner import linux
 from executor_runner.protocol.frames import encode_json
@@ -45,8 +43,7 @@ class Job(TypedDict):
     value_bytes: int
 
 
-@dataclass(slots=True)
-class Spare:
+class Spare(NamedTuple):
     """The runner's side of a waiting child. Descriptors are the runner's ends, non-blocking."""
 
     pid: int
@@ -194,6 +191,8 @@ def _wide_pipe() -> tuple[int, int]:
 def _memory_file() -> int:
     if linux.ON_LINUX:
         return os.memfd_create("executor", os.MFD_CLOEXEC)
+    import tempfile  # noqa: PLC0415 - dear to import, and only for systems without memory files
+
     descriptor, path = tempfile.mkstemp()
     Path(path).unlink()
     return descriptor

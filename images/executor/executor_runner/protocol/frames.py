@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class FrameKind(IntEnum):
@@ -31,8 +31,7 @@ class Stream(IntEnum):
 STREAM_FRAMES = {Stream.STDOUT: FrameKind.STDOUT, Stream.STDERR: FrameKind.STDERR}
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One decoded frame, and the journal offset just behind it."""
 
     kind: FrameKind

@@ -11,7 +11,6 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import cast
 
 from executor_runner.protocol.frames import FrameKind, encode_json
@@ -26,13 +25,13 @@ _TAG_KINDS = {tag: kind for kind, tag in _STREAM_TAGS.items()}
 _UNSAFE = bytes(set(range(32)) - {ord("\t")}) + b"\x7f"
 
 
-@dataclass(slots=True)
 class LogCopy:
     """What a pod's log still tells: output in order, and the report if the log has its end."""
 
-    frames: list[tuple[FrameKind, bytes]] = field(default_factory=list)
-    started: bool = False
-    report: Report | None = None
+    def __init__(self) -> None:
+        self.frames: list[tuple[FrameKind, bytes]] = []
+        self.started = False
+        self.report: Report | None = None
 
 
 def render(kind: FrameKind, payload: bytes) -> Iterator[bytes]:
