@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,24 @@ def test_no_pattern_is_slow(work: Path) -> None:
     put(work, "/".join("a" * 20 for _ in range(10)) + "/b")
     assert names(work, "**/" * 15 + "c") == []
     assert names(work, "**/a*a*a*a*/**/a*a*/**/c") == []
+
+
+def test_no_depth_is_slow(work: Path) -> None:
+    """Folders nested as deep as a path goes are searched in the time of as many files."""
+    folder = work
+    for _ in range(900):
+        folder /= "d"
+    folder.mkdir(parents=True)
+    (folder / "file").touch()
+    began = time.monotonic()
+    assert names(work, "**/file", "d/**/d/**/file", "**/nothing") == ["d/" * 900 + "file"]
+    assert time.monotonic() - began < 2
+
+
+def test_a_long_chain_of_links_is_an_unreadable_file(work: Path) -> None:
+    """Links to links, more than Python recurses and the kernel follows, are skipped with the kernel's reason."""
+    put(work, "0")
+    for number in range(1, 2000):
+        (work / str(number)).symlink_to(str(number - 1))
+    assert names(work, "39") == ["39"]
+    assert skipped(work, "1999") == {"1999": "Too many levels of symbolic links"}

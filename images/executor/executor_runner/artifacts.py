@@ -51,24 +51,29 @@ def _matching(work: Path, patterns: list[str]) -> tuple[list[str], bool]:
     found = {pattern for pattern in patterns if pattern not in magic and os.path.lexists(work / pattern)}
     globs = [_compile(pattern) for pattern in magic]
     looked_at = 0
-    for looked_at, names in enumerate(_walk(work) if globs else (), start=1):
+    for looked_at, (name, matches) in enumerate(_walk(work, globs), start=1):
         if looked_at > MOST_ENTRIES:
             break
-        if any(_match(parts, names) for parts in globs):
-            found.add("/".join(names))
+        if matches:
+            found.add(name)
     return sorted(found), looked_at <= MOST_ENTRIES
 
 
-def _walk(work: Path) -> Iterator[tuple[str, ...]]:
-    """Yield the path of every entry as its names."""
-    stack: list[tuple[str, ...]] = [()]
+def _walk(work: Path, globs: list[_Parts]) -> Iterator[tuple[str, bool]]:
+    """Yield every entry that a match may lie at or below, and whether it is one.
+
+    A folder keeps the places in each pattern where its names may have led: neither depth nor a pattern makes an entry
+    cost more than its own name.
+    """
+    stack = [("", [_skip_any(parts, {0}) for parts in globs])]
     while stack:
-        above = stack.pop()
-        with contextlib.suppress(OSError), os.scandir(Path(work, *above)) as entries:
+        above, places = stack.pop()
+        with contextlib.suppress(OSError), os.scandir(f"{work}/{above}") as entries:
             for entry in entries:
-                yield (*above, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append((*above, entry.name))
+                after = [_step(parts, before, entry.name) for parts, before in zip(globs, places, strict=True)]
+                yield above + entry.name, any(len(parts) in there for parts, there in zip(globs, after, strict=True))
+                if any(after) and entry.is_dir(follow_symlinks=False):
+                    stack.append((f"{above}{entry.name}/", after))
 
 
 def _compile(pattern: str) -> _Parts:
@@ -76,21 +81,16 @@ def _compile(pattern: str) -> _Parts:
     return [None if name == "**" else re.compile(fnmatch.translate(name)) for name in names]
 
 
-def _match(parts: _Parts, names: Sequence[str]) -> bool:
-    """Keep all the places in the pattern where the names so far may have led: no name can make this slow."""
-    places = _skip_any(parts, {0})
-    for name in names:
-        places = _skip_any(parts, {after for place in places for after in _step(parts, place, name)})
-    return len(parts) in places
-
-
-def _step(parts: _Parts, place: int, name: str) -> tuple[int, ...]:
-    if place == len(parts):
-        return ()
-    part = parts[place]
-    if part is None:
-        return (place,)
-    return (place + 1,) if part.match(name) else ()
+def _step(parts: _Parts, places: set[int], name: str) -> set[int]:
+    """Where one more name leads."""
+    after = set()
+    for place in places - {len(parts)}:
+        part = parts[place]
+        if part is None:
+            after.add(place)
+        elif part.match(name):
+            after.add(place + 1)
+    return _skip_any(parts, after)
 
 
 def _skip_any(parts: _Parts, places: set[int]) -> set[int]:
@@ -102,30 +102,32 @@ def _skip_any(parts: _Parts, places: set[int]) -> set[int]:
 
 
 def _read(work: Path, name: str, left: int) -> Artifact | None:
-    """Read one regular file. A link must not lead out: the runner may see what the call may not."""
-    path, base = os.path.realpath(work / name), os.path.realpath(work)
+    """Read one regular file, by what the kernel finds under its name: links are its business, and it has limits."""
     shown = name.encode(errors="backslashreplace").decode()
     if shown != name:
         return Artifact(shown, b"", "its name is not UTF-8")
-    if not Path(path).is_relative_to(base):
-        return Artifact(name, b"", "leads out of the working directory")
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        pinned = os.open(work / name, os.O_PATH | os.O_CLOEXEC)  # which does nothing yet to what is there
     except OSError as error:
         return Artifact(name, b"", error.strerror or "can't be read")
     try:
-        return _read_open(name, descriptor, left)
+        return _read_pinned(work, name, pinned, left)
+    except OSError as error:
+        return Artifact(name, b"", error.strerror or "can't be read")
     finally:
-        os.close(descriptor)
+        os.close(pinned)
 
 
-def _read_open(name: str, descriptor: int, left: int) -> Artifact | None:
-    found = os.fstat(descriptor)
+def _read_pinned(work: Path, name: str, pinned: int, left: int) -> Artifact | None:
+    """A link must not lead out: the runner may see what the call may not. Raises ``OSError``."""
+    found, itself = os.fstat(pinned), Path(f"/proc/self/fd/{pinned}")
+    if not itself.readlink().is_relative_to(os.path.realpath(work)):
+        return Artifact(name, b"", "leads out of the working directory")
     if stat.S_ISDIR(found.st_mode):
         return None
     if not stat.S_ISREG(found.st_mode):
         return Artifact(name, b"", "not a regular file")
     if found.st_size > left:
         return Artifact(name, b"", f"{found.st_size} bytes, only {left} of the artifact limit are left")
-    with open(descriptor, "rb", closefd=False) as file:
+    with itself.open("rb") as file:
         return Artifact(name, file.read(left))
