@@ -128,6 +128,7 @@ class Nursery:
                     pass_fds=[theirs.fileno()],
                     env={name: value for name, value in environ.items() if name in _KEPT_VARIABLES},
                     stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,  # modules may print as they are imported; ours is the user's
                     start_new_session=True,  # a terminal's Ctrl-C is the service's business
                 )
             except OSError:
