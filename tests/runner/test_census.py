@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from executor_runner.census import PAGE, Process, descendants, private_bytes, processes, proportional_bytes
+from executor_runner.census import (
+    PAGE,
+    Process,
+    descendants,
+    processes,
+    proportional_bytes,
+    resident_bytes,
+    shared_memory_bytes,
+)
 
 
 @pytest.fixture
@@ -56,13 +64,20 @@ def test_descendants_are_found_at_any_depth(proc: Path) -> None:
     assert descendants(13, str(proc)) == []
 
 
-def test_private_memory_is_resident_less_shared(proc: Path) -> None:
-    """Pages of files and of other processes are not counted; a process without statm counts nothing."""
+def test_own_and_shared_memory_are_told_apart(proc: Path) -> None:
+    """Pages of files and of other processes are counted apart; a process without statm counts nothing."""
     (add(proc, 30, 1) / "statm").write_text("1000 300 100 1 0 200 0\n")
     (add(proc, 31, 1) / "statm").write_text("")
-    assert private_bytes(30, str(proc)) == 200 * PAGE
-    assert private_bytes(31, str(proc)) == 0
-    assert private_bytes(99, str(proc)) == 0
+    assert resident_bytes(30, str(proc)) == (200 * PAGE, 100 * PAGE)
+    assert resident_bytes(31, str(proc)) == (0, 0)
+    assert resident_bytes(99, str(proc)) == (0, 0)
+
+
+def test_shared_memory_is_no_file(proc: Path) -> None:
+    """Of what is shared, memory is told from files."""
+    (add(proc, 35, 1) / "status").write_text("Name:\tx\nRssAnon:\t  10 kB\nRssFile:\t  20 kB\nRssShmem:\t  30 kB\n")
+    assert shared_memory_bytes(35, str(proc)) == 30 * 1024
+    assert shared_memory_bytes(99, str(proc)) == 0
 
 
 def test_shared_memory_is_split_among_its_users(proc: Path) -> None:

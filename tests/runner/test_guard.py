@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from executor_runner.cgroup import MemoryGroup, memory_group
@@ -98,6 +103,45 @@ def test_the_peak_is_remembered(tmp_path: Path) -> None:
     """The peak comes from the kernel where it knows it."""
     (tmp_path / "memory.peak").write_text(f"{400 * MIB}")
     assert Guard(limits(memory_bytes=512 * MIB), Crowd(1), group(tmp_path, 1), []).peak_bytes() == 400 * MIB
+
+
+SHARING = """
+import mmap, os, sys, time
+memory = mmap.mmap(-1, 64 << 20)
+memory.write(bytes(64 << 20))
+child = os.fork()
+if child == 0:
+    memory.seek(0)
+    memory.read()
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@dataclass
+class Family(Crowd):
+    """Two real processes that share memory."""
+
+    members: tuple[int, ...] = ()
+
+    def pids(self) -> list[int]:
+        return list(self.members)
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(60, True), (120, False)])
+def test_shared_memory_counts_once(limit: int, *, ends: bool) -> None:
+    """Memory that processes share is theirs, yet not each one's, where no control group counts it."""
+    with subprocess.Popen([sys.executable, "-c", SHARING], stdout=subprocess.PIPE, start_new_session=True) as parent:
+        try:
+            assert parent.stdout is not None
+            parent.stdout.readline()
+            parent.stdout.readline()
+            children = psutil.Process(parent.pid).children()
+            family = Family(members=(parent.pid, *(child.pid for child in children)))
+            verdict = Guard(limits(memory_bytes=limit * MIB), family, None, []).look()
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
+    assert (verdict.cause if verdict else None) == ("out_of_memory" if ends else None)
 
 
 def test_without_limits_nothing_is_broken(tmp_path: Path) -> None:

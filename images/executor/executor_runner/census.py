@@ -46,14 +46,23 @@ def descendants(root: int, proc: str = "/proc") -> list[Process]:
     return found
 
 
-def private_bytes(pid: int, proc: str = "/proc") -> int:
-    """Resident memory of a process that is not file or shared pages, cheaply; counts pages shared by fork each time."""
+def resident_bytes(pid: int, proc: str = "/proc") -> tuple[int, int]:
+    """Resident memory of a process, cheaply: its own (pages shared by fork count each time), and of files or shared."""
     try:
         with open(f"{proc}/{pid}/statm", "rb") as file:
             _, resident, shared, *_ = file.read().split()
     except (OSError, ValueError):
+        return 0, 0
+    return (int(resident) - int(shared)) * PAGE, int(shared) * PAGE
+
+
+def shared_memory_bytes(pid: int, proc: str = "/proc") -> int:
+    """Shared memory that a process has touched, less cheaply; no pages of files."""
+    try:
+        with open(f"{proc}/{pid}/status", "rb") as file:
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"RssShmem:"))
+    except OSError:
         return 0
-    return (int(resident) - int(shared)) * PAGE
 
 
 def proportional_bytes(pid: int, proc: str = "/proc") -> int:

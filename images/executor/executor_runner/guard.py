@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from executor_runner.census import private_bytes, proportional_bytes
+from executor_runner.census import proportional_bytes, resident_bytes, shared_memory_bytes
 from executor_runner.cgroup import MemoryGroup
 from executor_runner.process import Tree
 from executor_runner.protocol.shapes import Cause, Limits
@@ -50,9 +50,12 @@ class TreeMeter:
         self._peak = 0
 
     def used_bytes(self, worth_a_look: int) -> int:
-        """Private pages of all processes; where that is much, pages shared by fork are counted once."""
+        """All processes' own memory; where more than that might be much, shared memory too, and each page once."""
         pids = self._tree.pids()
-        used = sum(private_bytes(pid) for pid in pids)
+        resident = [resident_bytes(pid) for pid in pids]
+        used = sum(own for own, _ in resident)
+        if used + sum(shared for _, shared in resident) >= worth_a_look:
+            used += sum(shared_memory_bytes(pid) for pid in pids)
         if used >= worth_a_look:
             used = sum(proportional_bytes(pid) for pid in pids)
         self._peak = max(self._peak, used)
