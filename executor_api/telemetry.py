@@ -55,5 +55,6 @@ def _shared_processors() -> list[Processor]:
 
 def _renderers(*, text: bool, colors: bool) -> list[Processor]:
     if text:
-        return [structlog.dev.ConsoleRenderer(colors=colors)]
+        # Prettier tracebacks, where their package is there, show local variables: calls, tokens, keys.
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

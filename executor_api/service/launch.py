@@ -63,8 +63,13 @@ class Launch:
         except UnavailableError:
             await asyncio.sleep(pause)
             return
-        if self.sandbox is None:
+        if self.sandbox is None or self._is_another(self.sandbox):
             raise SandboxFailedError(_GONE)
+
+    def _is_another(self, found: Sandbox) -> bool:
+        """Whether it has another pod than the one that got the call, which must not run again in this one."""
+        before = self._live.record.sandbox and self._live.record.sandbox.pod_uid
+        return None not in (before, found.details.pod_uid) and before != found.details.pod_uid
 
     async def _started(self) -> Sandbox:
         plan = self._plan()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from executor_api.backends.kubernetes import names
+from executor_api.backends.kubernetes.classify import by_rbac
 from executor_api.backends.kubernetes.client import ApiClient
 from executor_api.backends.kubernetes.errors import (
     ForbiddenError,
@@ -19,8 +20,8 @@ from executor_api.backends.kubernetes.errors import (
 )
 from executor_api.backends.kubernetes.job_template import Tree
 
-_PATIENCE_SECONDS = 1.0
-"""A check is repeated anyway; what is wrong should show soon."""
+_PATIENCE_SECONDS = 2.0
+"""A check is repeated anyway, and what is wrong should show soon; a busy API server asks for a second, though."""
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
@@ -39,8 +40,8 @@ class Right:
 
 
 ALWAYS = (
-    *(Right("batch", "jobs", verb) for verb in ("create", "get", "list", "patch", "delete")),
-    *(Right("", "pods", verb) for verb in ("get", "list", "watch")),
+    *(Right("batch", "jobs", verb) for verb in ("create", "get", "list", "delete")),
+    *(Right("", "pods", verb) for verb in ("list", "watch")),
     Right("", "pods", "get", "log"),
     Right("", "events", "list"),
 )
@@ -51,7 +52,9 @@ async def problems(client: ApiClient, namespace: str, source: str, rights: Seque
     """Look for everything that would make calls fail. ``sample`` is a Job that is tried, not made."""
     try:
         missing = await _missing_rights(client, namespace, rights)
-        return [*_rights_problem(missing, namespace), *await _namespace_problem(client, namespace, sample)]
+        if ALWAYS[0] in missing:
+            return _rights_problem(missing, namespace)
+        return [*_rights_problem(missing, namespace), *await _creation_problem(client, namespace, sample)]
     except KubernetesError as error:
         return [connection_problem(client.host, source, error)]
 
@@ -85,7 +88,10 @@ async def _is_allowed(client: ApiClient, namespace: str, right: Right) -> bool:
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    answer = await client.create(_REVIEWS, review, patience=_PATIENCE_SECONDS)
+    try:
+        answer = await client.create(_REVIEWS, review, patience=_PATIENCE_SECONDS)
+    except ForbiddenError:
+        return True  # who may not even ask may still be allowed; trying tells
     return bool(answer["status"]["allowed"])
 
 
@@ -93,10 +99,10 @@ def _rights_problem(missing: Sequence[Right], namespace: str) -> list[str]:
     if not missing:
         return []
     what = ", ".join(str(right) for right in missing)
-    return [f"RBAC does not allow the service to {what} in namespace {namespace}; add that to its Role"]
+    return [f"RBAC does not allow the service to {what} in namespace {namespace}; add that to its Role there"]
 
 
-async def _namespace_problem(client: ApiClient, namespace: str, sample: Tree) -> list[str]:
+async def _creation_problem(client: ApiClient, namespace: str, sample: Tree) -> list[str]:
     """Only trying to create something there tells whether a namespace exists without rights on namespaces."""
     try:
         await client.create(names.jobs_path(namespace), sample, {"dryRun": "All"}, _PATIENCE_SECONDS)
@@ -105,6 +111,8 @@ async def _namespace_problem(client: ApiClient, namespace: str, sample: Tree) ->
     except ForbiddenError as error:
         if "being terminated" in error.message:
             return [f"namespace {namespace} is being deleted; name another with --namespace"]
+        if by_rbac(error):
+            return [f"RBAC does not allow the service to create Jobs ({error.message}); add that to its Role"]
     except UnreachableError:
         raise
     except KubernetesError:

@@ -33,9 +33,10 @@ class Credentials:
         self._loader = loader  # None in a cluster, where the configuration re-reads its token by itself
         self._lock = asyncio.Lock()
         self._refreshed = time.monotonic()
+        self._generation = 0
         self.source = source
         self.host: str = configuration.host.rstrip("/")
-        self.proxy: str | None = configuration.proxy
+        self.proxy: str | None = _checked_proxy(configuration.proxy, source)
         self.server_name: str | None = configuration.tls_server_name
         self.ssl_context = _ssl_context(configuration)
 
@@ -56,12 +57,16 @@ class Credentials:
             await self._refresh(lambda _: load_again(self._configuration))
 
     async def _refresh(self, step: Callable[[Any], Awaitable[Any]]) -> None:
+        """Take a step of the loaders; once for all who want it meanwhile, since a plugin may take seconds."""
+        generation = self._generation
         async with self._lock:
+            if self._generation != generation:
+                return
             self._refreshed = time.monotonic()
-            certificate = self._configuration.cert_file
             self._loader = await _loading(step(self._loader), self.source) or self._loader
-            if self.ssl_context is not None and self._configuration.cert_file != certificate:
-                self.ssl_context.load_cert_chain(self._configuration.cert_file, self._configuration.key_file)
+            if self.ssl_context is not None and self._configuration.cert_file:
+                _load_certificate(self.ssl_context, self._configuration)
+            self._generation += 1
 
 
 async def load(kubeconfig: str, context: str, environ: Mapping[str, str]) -> Credentials:
@@ -113,21 +118,34 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def _checked_proxy(proxy: str | None, source: str) -> str | None:
+    if proxy and not proxy.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{source} can't be used: its proxy-url must begin with http:// or https://")
+    return proxy
+
+
 def _ssl_context(configuration: Any) -> ssl.SSLContext | None:
     if not configuration.host.startswith("https"):
         return None
     try:
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
-        if configuration.cert_file:
-            context.load_cert_chain(configuration.cert_file, configuration.key_file)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"the certificates of the kubeconfig can't be used: {error}") from None
+        raise ConfigurationError(f"the certificate authority of the kubeconfig can't be used: {error}") from None
+    if configuration.cert_file:
+        _load_certificate(context, configuration)
     # Python 3.13 became strict about extensions that the CAs of many clusters lack; no other client is.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not configuration.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _load_certificate(context: ssl.SSLContext, configuration: Any) -> None:
+    try:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the client certificate of the kubeconfig can't be used: {error}") from None
 
 
 def _capitalised(token: str) -> str:

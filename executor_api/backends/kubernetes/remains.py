@@ -10,7 +10,7 @@ from executor_api.backends.base import LastWords
 from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.classify import ending, outside, shows_cause
 from executor_api.backends.kubernetes.cluster import Cluster
-from executor_api.backends.kubernetes.errors import KubernetesError, MissingError
+from executor_api.backends.kubernetes.errors import ApiError, BusyError, KubernetesError, UnauthorizedError
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.domain.outcome import Evidence
 from executor_api.errors import ConfigurationError
@@ -23,11 +23,13 @@ ENDING_SECONDS = 3.0
 LEAVING_SECONDS = 8.0
 """A pod that is being deleted ends within its grace period."""
 CAUSE_SECONDS = 1.0
+LOG_SECONDS = 20.0
+"""How long a log is asked for that can't be had now: an API server or a kubelet may just be starting again."""
 _LOG_READS = 3
-_SMALL_LOG = 1024 * 1024
 _LOG_PAUSE = 0.4
 """An ended container's last lines may still be on their way to the log file."""
-_LOG_TIMEOUT = aiohttp.ClientTimeout(total=20.0)
+_SMALL_LOG = 1024 * 1024
+_LOG_TIMEOUT = aiohttp.ClientTimeout(total=LOG_SECONDS)
 
 
 async def last_words(cluster: Cluster, job: str, token: str) -> LastWords:
@@ -64,18 +66,15 @@ def _best(written: Report | None, log: LogCopy | None) -> tuple[Report | None, s
 async def _read_log(cluster: Cluster, pod: PodSnapshot, token: str) -> LogCopy | None:
     """The parsed log; read again while its end is missing though the container has ended."""
     found: LogCopy | None = None
-    for attempt in range(_LOG_READS):
-        if attempt:
-            await asyncio.sleep(_LOG_PAUSE)
-        try:
-            text = await _fetch_log(cluster, pod)
-        except MissingError:
+    deadline = cluster.clock() + LOG_SECONDS
+    for _ in range(_LOG_READS):
+        text = await _fetched_log(cluster, pod, deadline)
+        if text is None:
             return found
-        except (KubernetesError, ConfigurationError):
-            continue
         found = await _parsed(token, text)
         if found.report is not None or not pod.ended:
             return found
+        await asyncio.sleep(_LOG_PAUSE)
     return found
 
 
@@ -84,6 +83,18 @@ async def _parsed(token: str, text: bytes) -> LogCopy:
     if len(text) < _SMALL_LOG:
         return podlog.parse(token, text.split(b"\n"))
     return await asyncio.to_thread(podlog.parse, token, text.split(b"\n"))
+
+
+async def _fetched_log(cluster: Cluster, pod: PodSnapshot, deadline: float) -> bytes | None:
+    """The log; None if there is none, or if it can't be had until the deadline."""
+    while True:
+        try:
+            return await _fetch_log(cluster, pod)
+        except (KubernetesError, ConfigurationError) as error:
+            refused = isinstance(error, ApiError) and not isinstance(error, BusyError | UnauthorizedError)
+            if refused or cluster.clock() + _LOG_PAUSE > deadline:
+                return None
+        await asyncio.sleep(_LOG_PAUSE)
 
 
 async def _fetch_log(cluster: Cluster, pod: PodSnapshot) -> bytes:
