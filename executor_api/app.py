@@ -17,12 +17,13 @@ from fastapi import FastAPI
 from executor_api.backends.base import Backend
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
+from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_api.http.metrics import Metrics
 from executor_api.http.protocol import protocol
 from executor_api.http.routes import Api
-from executor_api.master_key import master_key
+from executor_api.master_key import master_key, owner_id
 from executor_api.service.execution_service import ExecutionService, Limits
-from executor_api.service.metrics import NoMetrics, ServiceMetrics
+from executor_api.service.metrics import NoMetrics
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.template_file import TemplateFile
 from executor_api.settings import Settings
@@ -40,12 +41,10 @@ def create_app(service: ExecutionService, settings: Settings, metrics: Metrics |
     return application.build(Api(service, settings), metrics or Metrics())
 
 
-def build_service(
-    settings: Settings, environ: Mapping[str, str], metrics: ServiceMetrics | None = None
-) -> ExecutionService:
+def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metrics | None = None) -> ExecutionService:
     """A service as the settings say, not started yet. Raises `ConfigurationError`."""
     return ExecutionService(
-        _backend(settings, environ),
+        _backend(settings, environ, metrics or Metrics()),
         SqliteStore(settings.data_path(environ) / "executions.sqlite3"),
         TemplateFile(settings.templates).reload(),
         Limits(
@@ -147,23 +146,23 @@ class _Server(uvicorn.Server):
     def _reload_templates(self) -> None:
         try:
             templates = self._templates.reload()
+            self._api.service.replace_templates(templates)
         except ConfigurationError as error:
             _log.error("templates not reloaded, those in use stay", problem=str(error))
             return
-        self._api.service.replace_templates(templates)
         _log.info("templates reloaded", templates=sorted(templates))
 
 
-def _backend(settings: Settings, environ: Mapping[str, str]) -> Backend:
+def _backend(settings: Settings, environ: Mapping[str, str], metrics: Metrics) -> Backend:
     """The backend of the settings; only the one in use is loaded."""
     if settings.backend == "kubernetes":
-        return _kubernetes(settings, environ)
+        return _kubernetes(settings, environ, metrics)
     from executor_api.backends.local.backend import LocalBackend  # noqa: PLC0415
 
     return LocalBackend(environ)
 
 
-def _kubernetes(settings: Settings, environ: Mapping[str, str]) -> Backend:
+def _kubernetes(settings: Settings, environ: Mapping[str, str], metrics: Metrics) -> Backend:
     try:
         from executor_api.backends.kubernetes.backend import KubernetesBackend  # noqa: PLC0415
         from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings  # noqa: PLC0415
@@ -175,6 +174,7 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str]) -> Backend:
     return KubernetesBackend(
         KubernetesSettings(
             master_key=master_key(settings.master_key, settings.data_path(environ)),
+            owner=owner_id(settings.data_path(environ)),
             namespace=settings.namespace,
             image=settings.image,
             kubeconfig=settings.kubeconfig,
@@ -182,6 +182,7 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str]) -> Backend:
             dispatch=DispatchMode(settings.dispatch),
         ),
         environ,
+        metrics=ClusterMetrics(metrics.registry),
     )
 
 

@@ -1,4 +1,4 @@
-"""The secret that sandbox tokens are derived from: given by the operator, or kept in the data directory."""
+"""What a service keeps about itself in its data directory: the secret of sandbox tokens, and who owns sandboxes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from executor_api.errors import ConfigurationError
 
 LEAST_CHARACTERS = 32
 FILE_NAME = "master.key"
+OWNER_FILE_NAME = "owner.id"
 
 
 def master_key(given: str, data_dir: Path) -> bytes:
@@ -23,15 +24,28 @@ def master_key(given: str, data_dir: Path) -> bytes:
     if given:
         return _long_enough(given, "the master key (EXECUTOR_MASTER_KEY)")
     path = data_dir / FILE_NAME
+    return _long_enough(_kept(path, "the master key"), f"the master key in {path}")
+
+
+def owner_id(data_dir: Path) -> str:
+    """Who owns the sandboxes: services with one key and records of their own must not take the other's for garbage.
+
+    Raises `ConfigurationError`.
+    """
+    return _kept(data_dir / OWNER_FILE_NAME, "the owner's id")
+
+
+def _kept(path: Path, what: str) -> str:
+    """The text of the file; at the first start, a random one."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             with contextlib.suppress(FileExistsError):
                 _create(path, secrets.token_hex(32))
-        return _long_enough(path.read_text().strip(), f"the master key in {path}")
+        return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"the master key in {path} can't be used: {error}; name a directory of your own with --data-dir"
+            f"{what} in {path} can't be used: {error}; name a directory of your own with --data-dir"
         ) from None
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence
-from executor_api.domain.template import Plan
+from executor_api.domain.template import Plan, Template
 from executor_api.errors import ExecutorError
 from executor_runner.protocol.podlog import LogCopy
 from executor_runner.protocol.shapes import Report
@@ -135,6 +135,10 @@ class Backend(Protocol):
 
     def health(self) -> Health:
         """Current state, from memory."""
+        ...
+
+    def use_templates(self, templates: Mapping[str, Template]) -> None:
+        """Take these as the ones in force. Raises `ConfigurationError`; then those before stay in use."""
         ...
 
     async def create(self, name: str, execution_id: str, plan: Plan) -> Sandbox:

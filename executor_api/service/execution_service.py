@@ -70,6 +70,7 @@ class ExecutionService:
         admission = Admission(limits.max_concurrency, limits.max_queue, clock.monotonic, metrics)
         self._workplace = Workplace(backend, admission, clock, metrics)
         self._store = store
+        backend.use_templates(templates)
         self._templates = dict(templates)
         self._limits = limits
         self._ledger = Ledger(store)
@@ -171,7 +172,8 @@ class ExecutionService:
         return MappingProxyType(self._templates)
 
     def replace_templates(self, templates: Mapping[str, Template]) -> None:
-        """Put others in force, for submissions from now on."""
+        """Put others in force, for submissions from now on. Raises `ConfigurationError`; then nothing changes."""
+        self._workplace.backend.use_templates(templates)
         self._templates = dict(templates)
 
     async def _accept(self, draft: Execution, planned: Plan, timeline: Timeline) -> Execution:

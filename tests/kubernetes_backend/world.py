@@ -9,12 +9,14 @@ from typing import Any
 
 import yaml
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from executor_api.backends.base import Sandbox
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.template import Plan, Template, plan
+from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_runner.protocol import PORT, TOKEN_HASH_ENV
 from kubernetes_backend.fake_apiserver import NAMESPACE, FakeApiServer
 from kubernetes_backend.fake_objects import Object
@@ -30,6 +32,9 @@ class World:
     def __init__(self, tmp_path: Path, addresses: Callable[[], str]) -> None:
         self.api = FakeApiServer(self.play)
         self.runners: dict[str, FakeRunner] = {}
+        self.registry = CollectorRegistry()
+        """What backends count."""
+        self._metrics = ClusterMetrics(self.registry)
         self.running = True
         """Whether new pods get to run."""
         self.pod_ip: str | None = None
@@ -117,23 +122,24 @@ class World:
         return path
 
     def backend(
-        self, mode: DispatchMode = DispatchMode.AUTO, user: Mapping[str, Any] | None = None
+        self, mode: DispatchMode = DispatchMode.AUTO, user: Mapping[str, Any] | None = None, owner: str = ""
     ) -> KubernetesBackend:
         """A backend for this cluster, not started."""
         settings = KubernetesSettings(
             master_key=MASTER_KEY,
+            owner=owner,
             namespace=NAMESPACE,
             image="sandbox:1",
             kubeconfig=str(self.kubeconfig(user)),
             dispatch=mode,
         )
-        backend = KubernetesBackend(settings, {}, check_seconds=0.5)
+        backend = KubernetesBackend(settings, {}, check_seconds=0.5, metrics=self._metrics)
         self._backends.append(backend)
         return backend
 
-    async def started(self, mode: DispatchMode = DispatchMode.AUTO) -> KubernetesBackend:
+    async def started(self, mode: DispatchMode = DispatchMode.AUTO, owner: str = "") -> KubernetesBackend:
         """A backend that says it is ready."""
-        backend = self.backend(mode)
+        backend = self.backend(mode, owner=owner)
         await backend.start()
         await until(lambda: backend.health().ready)
         return backend

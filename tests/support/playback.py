@@ -13,7 +13,7 @@ from typing import Any
 from executor_api.backends.base import Health, LastWords, SandboxTimings
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
-from executor_api.domain.template import Plan
+from executor_api.domain.template import Plan, Template
 from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
 from executor_runner.protocol.shapes import Call, Cause, Report
 
@@ -122,6 +122,9 @@ class ScriptedBackend:
 
     async def stop(self) -> None:
         self.release.set()
+
+    def use_templates(self, templates: Mapping[str, Template]) -> None:
+        pass
 
     def health(self) -> Health:
         if self.fault is not None:

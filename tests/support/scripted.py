@@ -18,7 +18,7 @@ from executor_api.backends.base import (
 )
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
-from executor_api.domain.template import Plan
+from executor_api.domain.template import Plan, Template
 from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_frame, encode_json
 from executor_runner.protocol.podlog import LogCopy
 from executor_runner.protocol.shapes import Cause, Report
@@ -260,6 +260,9 @@ class ScriptedBackend:
     async def stop(self) -> None:
         """Note it; sandboxes stay."""
         self.stopped += 1
+
+    def use_templates(self, templates: Mapping[str, Template]) -> None:
+        """Nothing is prepared."""
 
     def health(self) -> Health:
         """Ready unless there are problems."""

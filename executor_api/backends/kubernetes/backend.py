@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import secrets
 import time
@@ -23,6 +24,7 @@ from executor_api.backends.kubernetes.errors import ConflictError, KubernetesErr
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.job_template import Tree, load_skeleton
 from executor_api.backends.kubernetes.manifests import JobValues, build_job
+from executor_api.backends.kubernetes.metrics import KubernetesMetrics, NoMetrics
 from executor_api.backends.kubernetes.rehearsal import rehearse
 from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox
 from executor_api.backends.kubernetes.settings import KubernetesSettings
@@ -38,6 +40,8 @@ RETRY_SECONDS = 2.0
 """Between attempts to get connected, and between checks while something is wrong."""
 CHECK_SECONDS = 15.0
 """Between checks while all is well, and between rehearsals while the image can't be pulled."""
+_SAMPLE = "default"
+"""The template that is tried out; there is always one of this name."""
 LISTING_SECONDS = 10.0
 """How long `find` waits for the first listing of pods."""
 
@@ -50,12 +54,18 @@ class KubernetesBackend:
     name = "kubernetes"
 
     def __init__(
-        self, settings: KubernetesSettings, environ: Mapping[str, str], check_seconds: float = CHECK_SECONDS
+        self,
+        settings: KubernetesSettings,
+        environ: Mapping[str, str],
+        check_seconds: float = CHECK_SECONDS,
+        metrics: KubernetesMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or NoMetrics()
         self._check_seconds = check_seconds
         self._settings = settings
         self._environ = environ
         self._images = ImageHealth()
+        self._templates: dict[str, Template] = {_SAMPLE: Template(name=_SAMPLE)}
         self._skeletons: dict[str, Tree] = {}
         self._cluster: Cluster | None = None
         self._problems: tuple[str, ...] = ("the Kubernetes backend is not connected yet",)
@@ -79,17 +89,18 @@ class KubernetesBackend:
     def health(self) -> Health:
         """Ready while calls can be expected to run."""
         trouble = self._cluster and self._cluster.pods.trouble
-        image = self._images.problem(self._settings.image)
+        image = self._images.problem(self._image)
         watch = f"the watch of the cluster's pods is interrupted: {trouble}" if trouble else None
         problems = self._problems or tuple(text for text in (watch, image) if text)
         way = self._cluster and self._cluster.dialer.way
         notes = (f"runners are reached by {way}",) if way else ()
-        return Health(not problems, problems, (*notes, *self._images.others(self._settings.image)))
+        return Health(not problems, problems, (*notes, *self._images.others(self._image)))
 
-    def check_templates(self, templates: Mapping[str, Template]) -> None:
-        """Raise `ConfigurationError` for the first whose Job template can't be used."""
-        for template in templates.values():
-            self._skeleton(template)
+    def use_templates(self, templates: Mapping[str, Template]) -> None:
+        """Read the Job template of each. Raises `ConfigurationError`; then those before stay in use."""
+        skeletons = {item.digest(): load_skeleton(item, self._settings.image) for item in templates.values()}
+        self._templates, self._skeletons = dict(templates), skeletons
+        self._rehearsed = False
 
     async def create(self, name: str, execution_id: str, plan: Plan) -> KubernetesSandbox:
         """Create the Job. Raises `SandboxFailedError` if it is refused, `UnavailableError` if nobody can be asked."""
@@ -164,6 +175,10 @@ class KubernetesBackend:
             raise UnavailableError(self._problems[0] if self._problems else "the Kubernetes backend is not connected")
         return self._cluster
 
+    @property
+    def _image(self) -> str:
+        return self._templates[_SAMPLE].image or self._settings.image
+
     def _skeleton(self, template: Template) -> Tree:
         digest = template.digest()
         if digest not in self._skeletons:
@@ -206,8 +221,9 @@ class KubernetesBackend:
     async def _serve(self, credentials: Credentials) -> None:
         """Watch and check for ever, over the same connections, which sandboxes use too."""
         namespace = self._settings.namespace
-        async with ApiClient(credentials) as client, Dialer(client, namespace, self._settings.dispatch) as dialer:
-            self._cluster = Cluster(client, PodCache(time.monotonic), dialer, namespace, time.monotonic)
+        async with ApiClient(credentials, self._metrics) as client, self._dialer(client) as dialer:
+            pods = PodCache(time.monotonic, functools.partial(self._metrics.informer_event, "pods"))
+            self._cluster = Cluster(client, pods, dialer, namespace, time.monotonic)
             try:
                 while True:
                     await self._watch_and_check(self._cluster, credentials)
@@ -215,10 +231,15 @@ class KubernetesBackend:
             finally:
                 self._cluster = None
 
+    def _dialer(self, client: ApiClient) -> Dialer:
+        return Dialer(client, self._settings.namespace, self._settings.dispatch, self._metrics)
+
     async def _watch_and_check(self, cluster: Cluster, credentials: Credentials) -> None:
         """The supervisor of both tasks: a defect in one is said in the log and in `health`, and both begin again."""
         selector = names.selector(self._settings.service_id)
-        collection = Collection(cluster.client, names.pods_path(cluster.namespace), selector, random.random)
+        restarted = functools.partial(self._metrics.watch_restarted, "pods")
+        path = names.pods_path(cluster.namespace)
+        collection = Collection(cluster.client, path, selector, random.random, restarted)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(cluster.pods.follow(watch_forever(collection)))
@@ -228,12 +249,14 @@ class KubernetesBackend:
             self._problems = (f"the Kubernetes backend stumbled over a defect: {error!r}; see the log",)
 
     async def _check(self, cluster: Cluster, credentials: Credentials) -> None:
-        sample_plan = plan(ExecutionRequest(command="true"), {"default": Template(name="default")})
         while True:
+            template = self._templates[_SAMPLE]
+            request = ExecutionRequest(command="true", template=_SAMPLE, isolation=template.isolation[0])
+            sample_plan = plan(request, self._templates)
             rights = (*checks.ALWAYS, *checks.PROXY) if cluster.dialer.way is Way.PROXY else checks.ALWAYS
             sample = self._job("sample", rehearsal.EXECUTION, sample_plan)
             found = await checks.problems(cluster.client, cluster.namespace, credentials.source, rights, sample)
-            if not found and (not self._rehearsed or self._images.problem(self._settings.image)):
+            if not found and (not self._rehearsed or self._images.problem(self._image)):
                 found = await self._rehearse(sample_plan)
                 self._rehearsed = not found
             if tuple(found) != self._problems:
@@ -246,9 +269,11 @@ class KubernetesBackend:
         self._rehearsing.add(name)
         try:
             problem = await rehearse(await self.create(name, rehearsal.EXECUTION, sample_plan))
-        except (SandboxFailedError, UnavailableError) as error:
+        except SandboxFailedError as error:
+            problem = rehearsal.refusal(error)
+        except UnavailableError as error:
             _log.warning("no rehearsal", error=str(error))
-            return []  # a quota, or an API server just gone: the next call or the next check tells
+            return []  # an API server just gone: the next check tells
         finally:
             self._rehearsing.discard(name)
         return [problem] if problem else []

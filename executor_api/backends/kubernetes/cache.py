@@ -17,9 +17,10 @@ REMEMBER_SECONDS = 120.0
 
 
 class PodCache:
-    """Pods by the name of their Job. ``clock`` gives monotonic seconds."""
+    """Pods by the name of their Job. ``clock`` gives monotonic seconds, ``heard`` is told how many pods there are."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], heard: Callable[[int], None]) -> None:
+        self._heard = heard
         self._clock = clock
         self._pods: dict[str, PodSnapshot] = {}
         self._gone_at: dict[str, float] = {}
@@ -41,6 +42,9 @@ class PodCache:
         elif isinstance(event, Changed):
             self._put(dataclasses.replace(parse_pod(event.object), gone=event.deleted))
         self.trouble = str(event.error) if isinstance(event, Troubled) else None
+        if self.trouble is None:
+            self._forget(self._clock())
+            self._heard(len(self._pods) - len(self._gone_at))
 
     def get(self, job: str) -> PodSnapshot | None:
         """The pod of a Job as last seen; None if it has not been seen."""
@@ -81,20 +85,21 @@ class PodCache:
                 self._waiters.pop(job, None)
 
     def _replace(self, pods: list[PodSnapshot]) -> None:
-        present = {pod.job for pod in pods}
-        for job in self._pods.keys() - present:
-            self._put(dataclasses.replace(self._pods[job], gone=True))
+        present = {pod.uid for pod in pods}
+        for pod in [pod for pod in self._pods.values() if pod.uid not in present]:
+            self._put(dataclasses.replace(pod, gone=True))
         for pod in pods:
             self._put(pod)
 
     def _put(self, pod: PodSnapshot) -> None:
-        now = self._clock()
+        known = self._pods.get(pod.job)
+        if known is not None and known.uid != pod.uid:
+            return  # a Job can come to have a second pod; the call is the first one's, and must not run again
         if pod.gone:
-            self._gone_at.setdefault(pod.job, now)
+            self._gone_at.setdefault(pod.job, self._clock())
         else:
             self._gone_at.pop(pod.job, None)
         self._pods[pod.job] = pod
-        self._forget(now)
         for waiter in self._waiters.get(pod.job, ()):
             if not waiter.done():
                 waiter.set_result(None)

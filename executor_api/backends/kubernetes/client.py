@@ -7,6 +7,7 @@ configuration are used (`credentials`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -14,10 +15,11 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from executor_api.backends.kubernetes.credentials import Credentials
 from executor_api.backends.kubernetes.errors import (
+    MAX_MESSAGE,
     ApiError,
     BusyError,
     UnauthorizedError,
@@ -25,20 +27,20 @@ from executor_api.backends.kubernetes.errors import (
     api_error,
     trimmed,
 )
+from executor_api.backends.kubernetes.metrics import UNREACHABLE, KubernetesMetrics, described
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 10.0
 """How long one attempt of a request may take."""
 PATIENCE_SECONDS = 8.0
-"""How long a request is tried again before its last error is raised."""
+"""No attempt begins later than that after the first, whatever wait the server asks for."""
 READ_BUFFER = 2 * 1024 * 1024
 """aiohttp takes lines of twice this: one watch event is one line, and holds a whole object."""
 TLS_CLOSING_SECONDS = 0.1
 """aiohttp gives back a cut TLS connection, the watch's, before it is closed, and tells nobody when it is."""
-MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
 _BACKOFF = wait_random_exponential(multiplier=0.05, max=2.0)
-_FIRST_ERROR = 400
+_FIRST_ERROR = 300  # a redirect is no answer of an API server either
 
 Params = Mapping[str, str]
 
@@ -46,7 +48,8 @@ Params = Mapping[str, str]
 class ApiClient:
     """One connection pool to one API server. What opens it closes it: use it as an async context manager."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, metrics: KubernetesMetrics) -> None:
+        self._metrics = metrics
         self._credentials = credentials
         connector = aiohttp.TCPConnector(limit=0, ssl=credentials.ssl_context or True)
         # Proxies of the environment hold as for any client; a kubeconfig's own proxy goes first.
@@ -77,10 +80,6 @@ class ApiClient:
         """Delete an object and, in the background, what it owns: the default would leave a Job's pod running."""
         await self._request("DELETE", path, body={"propagationPolicy": "Background"}, patience=patience)
 
-    async def patch(self, path: str, body: Any, content_type: str = MERGE_PATCH) -> Any:
-        """Patch an object; the patch must bear being applied twice."""
-        return await self._request("PATCH", path, body=body, content_type=content_type)
-
     @asynccontextmanager
     async def open(
         self,
@@ -94,6 +93,8 @@ class ApiClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make one attempt and leave the body to the caller. Raises `ApiError`; `UnreachableError` also in the body."""
         sent = {**(headers or {}), **(await self._credentials.headers())}
+        verb, resource = described(method, path, params)
+        began, code = time.monotonic(), UNREACHABLE
         try:
             async with self._session.request(
                 method,
@@ -106,10 +107,14 @@ class ApiClient:
                 server_hostname=self._credentials.server_name,
                 allow_redirects=False,
             ) as response:
+                code = str(response.status)
+                self._metrics.api_request(verb, resource, code, time.monotonic() - began)
                 if response.status >= _FIRST_ERROR:
                     raise api_error(response.status, await response.read(), response.headers.get("Retry-After"))
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if code is UNREACHABLE:
+                self._metrics.api_request(verb, resource, code, time.monotonic() - began)
             raise UnreachableError(trimmed(f"{self.host}: {str(error) or type(error).__name__}")) from error
 
     async def _request(
@@ -119,14 +124,13 @@ class ApiClient:
         *,
         params: Params | None = None,
         body: Any = None,
-        content_type: str = _JSON,
         patience: float = PATIENCE_SECONDS,
     ) -> Any:
         data = None if body is None else orjson.dumps(body)
-        headers = {"Accept": _JSON} if data is None else {"Accept": _JSON, "Content-Type": content_type}
+        headers = {"Accept": _JSON} if data is None else {"Accept": _JSON, "Content-Type": _JSON}
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
         retrying = AsyncRetrying(
-            stop=stop_after_delay(patience), wait=_wait, retry=retry_if_exception(_is_transient), reraise=True
+            stop=stop_before_delay(patience), wait=_wait, retry=retry_if_exception(_is_transient), reraise=True
         )
         refreshed = False
         async for attempt in retrying:
@@ -135,7 +139,7 @@ class ApiClient:
                     async with self.open(
                         method, path, params=params, headers=headers, data=data, timeout=timeout
                     ) as response:
-                        return orjson.loads(await response.read())
+                        return _object(await response.read(), self.host)
                 except UnauthorizedError as error:
                     if refreshed:
                         raise
@@ -143,6 +147,14 @@ class ApiClient:
                     await self._credentials.reload()
                     raise BusyError(error.status, error.reason, error.message) from error
         raise AssertionError  # tenacity returns or raises
+
+
+def _object(body: bytes, host: str) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        text = trimmed(body[:MAX_MESSAGE].decode(errors="replace"))
+        raise UnreachableError(f"{host}: what answers is no API server: {text}") from None
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ import errno
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
 from types import TracebackType
@@ -31,6 +31,7 @@ from executor_api.backends.kubernetes.errors import (
     api_error,
     trimmed,
 )
+from executor_api.backends.kubernetes.metrics import KubernetesMetrics
 from executor_api.backends.kubernetes.settings import DispatchMode
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_runner.protocol import CALL_PATH, PORT, TOKEN_HEADER
@@ -66,9 +67,9 @@ class RunnerRequest:
 
     method: str
     path: str
-    token: str = ""
+    token: str = field(default="", repr=False)
     params: dict[str, str] | None = None
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
     timeout: aiohttp.ClientTimeout = BRIEF
 
     @property
@@ -80,8 +81,9 @@ class RunnerRequest:
 class Dialer:
     """Opens requests to runners. What opens it closes it: use it as an async context manager."""
 
-    def __init__(self, client: ApiClient, namespace: str, mode: DispatchMode) -> None:
+    def __init__(self, client: ApiClient, namespace: str, mode: DispatchMode, metrics: KubernetesMetrics) -> None:
         self._client = client
+        self._metrics = metrics
         self._namespace = namespace
         self._forced = _FORCED.get(mode)
         self._found: Way | None = None
@@ -119,11 +121,12 @@ class Dialer:
                 self._learn(way, error)
                 raise
             self._learn(way, None)
+            self._metrics.runner_answered(way)
             yield response
 
     def _learn(self, way: Way, error: KubernetesError | None) -> None:
         """Remember a way that led to a runner, forget one that led nowhere."""
-        if error is None or isinstance(error, UnauthorizedError | ConflictError):
+        if error is None or is_runners(error):
             if self._found is not way:
                 self._found, self._found_at = way, time.monotonic()
         elif isinstance(error, UnreachableError | ForbiddenError) and not _is_refusal(error):
@@ -149,7 +152,7 @@ class Dialer:
         except KubernetesError as error:
             if _is_refusal(error):
                 return None
-            return Way.POD_IP if isinstance(error, UnauthorizedError) else Way.PROXY
+            return Way.POD_IP if is_runners(error) else Way.PROXY
         return Way.PROXY
 
     def _once(self, way: Way, pod: PodSnapshot, request: RunnerRequest) -> _Attempt:
@@ -198,6 +201,11 @@ async def _insist(
                 raise
         await asyncio.sleep(pause)
         pause = min(pause * 1.3, _LAST_PAUSE)
+
+
+def is_runners(error: KubernetesError) -> bool:
+    """Whether a runner refused, and not the API server in between, whose refusals are Status objects with a reason."""
+    return isinstance(error, UnauthorizedError | ConflictError) and not error.reason
 
 
 def _is_refusal(error: KubernetesError) -> bool:

@@ -30,9 +30,7 @@ async def rehearse(sandbox: KubernetesSandbox) -> str | None:
             await sandbox.ready()
             await sandbox.answers()
     except SandboxFailedError as error:
-        _log.warning("the rehearsal's sandbox did not start", reason=error.evidence.reason, message=str(error))
-        if error.evidence.reason is Reason.REJECTED_TEMPLATE:
-            return f"the cluster refuses sandboxes ({error}); change its policy or the Job template"
+        return refusal(error)
     except ConnectionLostError as error:
         return f"runners can't be reached ({error}); allow this service to their port 8090, or set --dispatch"
     except TimeoutError:
@@ -43,4 +41,12 @@ async def rehearse(sandbox: KubernetesSandbox) -> str | None:
                 await sandbox.release()
         except TimeoutError:
             _log.warning("the rehearsal's Job could not be deleted yet")
+    return None
+
+
+def refusal(error: SandboxFailedError) -> str | None:
+    """The problem behind a sandbox that can't be had, if it is one of every sandbox: a full quota is none."""
+    _log.warning("the rehearsal's sandbox did not start", reason=error.evidence.reason, message=str(error))
+    if error.evidence.reason is Reason.REJECTED_TEMPLATE:
+        return f"the cluster refuses sandboxes ({error}); change its policy or the Job template"
     return None

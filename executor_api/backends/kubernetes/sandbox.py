@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from executor_api.backends.base import (
     ClaimedError,
@@ -17,8 +17,8 @@ from executor_api.backends.base import (
 )
 from executor_api.backends.kubernetes import remains
 from executor_api.backends.kubernetes.cluster import Cluster
-from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, STREAM, RunnerRequest
-from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError, UnauthorizedError
+from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, STREAM, RunnerRequest, is_runners
+from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.backends.kubernetes.startup import Startup
@@ -33,7 +33,7 @@ class Identity:
     """What a sandbox is, apart from how it is doing. Instants are on the cluster's clock."""
 
     job: str
-    token: str
+    token: str = field(repr=False)
     image: str
     created: float
     deadline: float  # by when it must have started
@@ -89,10 +89,9 @@ class KubernetesSandbox:
         try:
             async with self._cluster.dialer.open(self._dialable(), request, lambda: self._booting(deadline)):
                 raise ConnectionLostError(f"what answers in sandbox {self._identity.job} is no runner")
-        except UnauthorizedError:
-            return
         except (KubernetesError, ConfigurationError) as error:
-            raise ConnectionLostError(str(error)) from error
+            if not (isinstance(error, KubernetesError) and is_runners(error)):
+                raise ConnectionLostError(str(error)) from error
 
     async def dispatch(self, call: bytes) -> AsyncGenerator[bytes, None]:
         """Send the call and yield the journal. Raises `ClaimedError` and `ConnectionLostError`."""

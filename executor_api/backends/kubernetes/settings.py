@@ -22,6 +22,8 @@ class KubernetesSettings:
 
     master_key: bytes = field(repr=False)
     """Secret that the tokens of sandboxes derive from."""
+    owner: str = ""
+    """Tells this service from another with the same key: each deletes only what its own records don't want."""
     namespace: str = "default"
     """Namespace of the sandboxes."""
     image: str = "executor:dev"
@@ -35,5 +37,5 @@ class KubernetesSettings:
 
     @property
     def service_id(self) -> str:
-        """Label value that tells this service's Jobs from another's; replicas share it as they share the key."""
-        return hmac.new(self.master_key, b"service", hashlib.sha256).hexdigest()[:10]
+        """Label value that tells this service's Jobs from another's; it lets nobody guess at the key."""
+        return hmac.new(self.master_key, f"service {self.owner}".encode(), hashlib.sha256).hexdigest()[:10]

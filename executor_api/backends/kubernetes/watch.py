@@ -44,7 +44,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """The stream runs: what is known is what there is."""
+    """The stream runs, it has just opened or sent a bookmark: what is known is what there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,16 @@ class Troubled:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What to watch: the path of a collection and a label selector; ``spread`` gives random numbers in [0, 1)."""
+    """What to watch: the path of a collection and a label selector; ``spread`` gives random numbers in [0, 1).
+
+    ``restarted`` is told why a watch has to be opened again.
+    """
 
     client: ApiClient
     path: str
     selector: str
     spread: Callable[[], float]
+    restarted: Callable[[str], None]
 
 
 Event = Listed | Changed | Watching | Troubled
@@ -73,10 +77,11 @@ async def watch_forever(collection: Collection) -> AsyncIterator[Event]:
     while True:
         try:
             async for event in _watch_from_listing(collection):
-                if isinstance(event, Listed):
+                if isinstance(event, Changed):  # a listing alone may be followed by Gone, again and again
                     delays = _delays(collection)
                 yield event
         except (KubernetesError, ConfigurationError) as error:
+            collection.restarted("error")
             yield Troubled(error)
         await asyncio.sleep(next(delays))
 
@@ -90,16 +95,19 @@ async def _watch_from_listing(collection: Collection) -> AsyncIterator[Event]:
     while True:
         try:
             async for event in _watch_once(collection, version):
-                if event is None:
+                if event is not None:
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    delays = _delays(collection)
+                if event is None or event["type"] == "BOOKMARK":
                     yield Watching()
-                    continue
-                version = event["object"]["metadata"]["resourceVersion"]
-                delays = _delays(collection)
-                if event["type"] != "BOOKMARK":
+                else:
                     yield Changed(event["object"], event["type"] == "DELETED")
+            collection.restarted("closed")
         except GoneError:
+            collection.restarted("gone")
             return
         except UnreachableError as error:
+            collection.restarted("cut")
             yield Troubled(error)
         await asyncio.sleep(next(delays))
 

@@ -10,7 +10,7 @@ from executor_api.backends.base import Health, SandboxTimings
 from executor_api.backends.local.nursery import Nursery, NurseryKind
 from executor_api.backends.local.sandbox import LocalSandbox
 from executor_api.domain.execution import Start
-from executor_api.domain.template import Plan
+from executor_api.domain.template import Plan, Template
 from executor_api.errors import UnavailableError
 
 STOCK = 4
@@ -53,6 +53,9 @@ class LocalBackend:
         """Ready while sandboxes can be made; the notes tell what isolation they get."""
         notes = tuple(f"sandboxes get {isolation}" for isolation in sorted(self._isolations()))
         return Health(not self._problem, (self._problem,) if self._problem else (), notes)
+
+    def use_templates(self, templates: Mapping[str, Template]) -> None:
+        """Nothing of them has to be prepared."""
 
     async def create(self, name: str, execution_id: str, plan: Plan) -> LocalSandbox:
         """Take a waiting sandbox, or have one made. Raises `UnavailableError`."""
