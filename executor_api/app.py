@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from fastapi import FastAPI
 from executor_api.backends.base import Backend
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
+from executor_api.http.auth import is_loopback
 from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_api.http.metrics import Metrics
 from executor_api.http.protocol import protocol
@@ -71,7 +71,7 @@ def serve(settings: Settings, environ: Mapping[str, str], listening: Callable[[s
 
 def check_exposure(settings: Settings) -> None:
     """Raise `ConfigurationError` if others than this machine could run code here without a key."""
-    if not settings.api_key and not _is_loopback(settings.host):
+    if not settings.api_key and not is_loopback(settings.host):
         raise ConfigurationError(
             f"listening on {settings.host} lets everybody who can reach it run code here; "
             "set an API key (EXECUTOR_API_KEY), or listen on 127.0.0.1"
@@ -184,15 +184,6 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str], metrics: Metrics
         environ,
         metrics=ClusterMetrics(metrics.registry),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ from starlette.types import Scope
 from executor_api import __version__
 from executor_api.errors import ExecutorError
 from executor_api.http import docs_page, openapi, problems
-from executor_api.http.auth import ApiKeyMiddleware
+from executor_api.http.auth import ApiKeyMiddleware, LoopbackMiddleware
 from executor_api.http.body import LingeringResponse
 from executor_api.http.metrics import Metrics
 from executor_api.http.routes import Api
@@ -45,6 +45,8 @@ def build(api: Api, metrics: Metrics) -> FastAPI:
     _handle_problems(app, metrics)
     if api.settings.api_key:
         app.add_middleware(ApiKeyMiddleware, api_key=api.settings.api_key, refused=metrics.auth_failed)
+    else:
+        app.add_middleware(LoopbackMiddleware)
     openapi.install(app)
     return app
 
@@ -60,16 +62,17 @@ def _executions(api: Api) -> APIRouter:
     execute = found("ExecutionAnswer", 200, 202, **openapi.EVENT_STREAM) | failures(*openapi.EXECUTE_FAILURES)
     add("/execute", api.execute, "POST", execute, openapi.EXECUTE)
     router.add_api_route("/executions", api.execute, methods=["POST"], include_in_schema=False)
-    one = failures(problems.UNAUTHORIZED, problems.NOT_FOUND, problems.UNAVAILABLE)
+    kept_out = (problems.UNAUTHORIZED, problems.FORBIDDEN)
+    one = failures(*kept_out, problems.NOT_FOUND, problems.UNAVAILABLE)
     add("/executions/{execution_id}", api.get, "GET", found("ExecutionAnswer", 200) | one, openapi.GET)
     add("/executions/{execution_id}", api.cancel, "DELETE", found("ExecutionAnswer", 200, 202) | one, openapi.CANCEL)
     listing = found("ExecutionPage", 200) | failures(
-        problems.UNAUTHORIZED, problems.INVALID_PARAMETER, problems.INVALID_REQUEST, problems.UNAVAILABLE
+        *kept_out, problems.INVALID_PARAMETER, problems.INVALID_REQUEST, problems.UNAVAILABLE
     )
     add("/executions", api.list, "GET", listing, openapi.LIST)
     events = openapi.EVENT_ANSWERS | one | failures(problems.INVALID_HEADER, problems.INVALID_PARAMETER)
     add("/executions/{execution_id}/events", api.events, "GET", events, openapi.EVENTS)
-    add("/templates", api.templates, "GET", found("TemplateList", 200) | failures(problems.UNAUTHORIZED))
+    add("/templates", api.templates, "GET", found("TemplateList", 200) | failures(*kept_out))
     return router
 
 
@@ -80,7 +83,7 @@ def _operations(api: Api, metrics: Metrics) -> APIRouter:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    metrics_answers = openapi.METRICS_ANSWERS | openapi.failures(problems.UNAUTHORIZED)
+    metrics_answers = openapi.METRICS_ANSWERS | openapi.failures(problems.UNAUTHORIZED, problems.FORBIDDEN)
     router.add_api_route("/healthz", api.alive, methods=["GET"])
     router.add_api_route("/readyz", api.ready, methods=["GET"], responses=openapi.answers("HealthShape", 200, 503))
     router.add_api_route("/metrics", expose, methods=["GET"], responses=metrics_answers)

@@ -38,6 +38,9 @@ class Kind:
 
 MALFORMED = Kind("malformed", 400, "This is no HTTP request", "Check the client or the proxy before this service.")
 UNAUTHORIZED = Kind("unauthorized", 401, "A valid API key is needed", "Send `Authorization: Bearer KEY`.")
+FORBIDDEN = Kind(
+    "forbidden", 403, "This service answers on this machine only", "Use the name localhost, or give the service a key."
+)
 NOT_FOUND = Kind("not-found", 404, "There is no such thing here", "Check the id and the path; old executions go.")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "This path has no such method", "See the `Allow` header.")
 IDEMPOTENCY_CONFLICT = Kind(
@@ -59,6 +62,7 @@ INTERNAL = Kind("internal", 500, "The service failed", "This is a bug of the ser
 KINDS = (
     MALFORMED,
     UNAUTHORIZED,
+    FORBIDDEN,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     IDEMPOTENCY_CONFLICT,

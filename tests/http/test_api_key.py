@@ -37,6 +37,28 @@ async def test_with_the_key_everything_works(make_service: ServiceMaker) -> None
         assert (await service.client.post("/execute", json={"code": "1"}, headers=headers)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((host, 200) for host in ("localhost", "LOCALHOST:1", "127.0.0.1:8000", "127.8.8.8", "[::1]", "[::1]:8000")),
+        *((host, 403) for host in ("evil.example", "localhost.evil.example:8000", "10.0.0.1", "127.0.0.1.nip.io", "")),
+    ],
+)
+async def test_without_a_key_only_this_machine_is_answered(make_service: ServiceMaker, host: str, status: int) -> None:
+    """A page whose name is made to resolve to loopback names itself as the host."""
+    service = await make_service()
+    answer = await service.client.post("/execute", json={"code": "1"}, headers={"Host": host})
+    assert answer.status_code == status
+    assert status == 200 or answer.json()["type"] == "/problems/forbidden"
+
+
+async def test_with_a_key_the_service_may_have_any_name(make_service: ServiceMaker) -> None:
+    """It stands behind proxies and Kubernetes Services."""
+    service = await make_service(api_key=KEY)
+    headers = {"Host": "executor.example", "Authorization": f"Bearer {KEY}".encode()}
+    assert (await service.client.post("/execute", json={"code": "1"}, headers=headers)).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_loopback_needs_no_key(host: str) -> None:
     """On this machine alone the service runs without a key."""
