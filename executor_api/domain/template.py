@@ -195,8 +195,9 @@ def plan(request: ExecutionRequest, templates: dict[str, Template]) -> Plan:
     """Fit a request into its template. Raises `InvalidRequestError` naming every field that does not fit."""
     template = templates.get(request.template)
     if template is None:
-        names = ", ".join(sorted(templates))
-        raise InvalidRequestError(FieldProblem("template", f"{request.template!r} does not exist; there are: {names}"))
+        names = tuple(sorted(templates))
+        message = f"{request.template!r} does not exist; there are: {', '.join(names)}"
+        raise InvalidRequestError(FieldProblem("template", message, names))
     problems = [
         *_language_problems(request, template),
         *_resource_problems(request, template),
@@ -215,6 +216,7 @@ def _language_problems(request: ExecutionRequest, template: Template) -> list[Fi
         FieldProblem(
             "language",
             f"{request.language!r} is not offered by template {template.name!r}; it has: {', '.join(languages)}",
+            tuple(languages),
         )
     ]
 
@@ -239,7 +241,9 @@ def _resource_problems(request: ExecutionRequest, template: Template) -> list[Fi
     if gpu is not None and gpu.resource is not None and gpu.resource not in template.gpu.resources:
         problems.append(
             FieldProblem(
-                "resources.gpu.resource", f"template {template.name!r} has: {', '.join(template.gpu.resources)}"
+                "resources.gpu.resource",
+                f"template {template.name!r} has: {', '.join(template.gpu.resources)}",
+                template.gpu.resources,
             )
         )
     return problems
@@ -261,7 +265,9 @@ def _other_problems(request: ExecutionRequest, template: Template) -> list[Field
         )
     if request.isolation not in template.isolation:
         problems.append(
-            FieldProblem("isolation", f"template {template.name!r} allows: {', '.join(template.isolation)}")
+            FieldProblem(
+                "isolation", f"template {template.name!r} allows: {', '.join(template.isolation)}", template.isolation
+            )
         )
     return problems
 

@@ -69,19 +69,17 @@ def _place(detail: ErrorDetails, tree: Any) -> Path:
 
 def _merge(found: Iterable[tuple[Path, ErrorDetails]]) -> list[FieldProblem]:
     """One error a place; of the ways to read one value, only those that came furthest into it."""
-    sentences: dict[Path, list[str]] = {}
-    allowed: dict[Path, tuple[str, ...]] = {}
+    places: dict[Path, list[ErrorDetails]] = {}
     for path, detail in found:
-        sentence = _sentence(detail)
-        if sentence not in sentences.setdefault(path, []):
-            sentences[path].append(sentence)
-        allowed[path] = _allowed(path, detail)
-    insides = {path[:length] for path in sentences for length in range(1, len(path))}
-    return [
-        FieldProblem(".".join(map(str, path)), " or ".join(sentences[path]), allowed[path])
-        for path in sentences
-        if path not in insides
-    ]
+        places.setdefault(path, []).append(detail)
+    insides = {path[:length] for path in places for length in range(1, len(path))}
+    return [_problem(path, details) for path, details in places.items() if path not in insides]
+
+
+def _problem(path: Path, details: list[ErrorDetails]) -> FieldProblem:
+    right_kind = [detail for detail in details if not detail["type"].endswith("_type")]
+    sentences = dict.fromkeys(map(_sentence, right_kind or details))
+    return FieldProblem(".".join(map(str, path)), " or ".join(sentences), _allowed(path, details[-1]))
 
 
 def _sentence(detail: ErrorDetails) -> str:

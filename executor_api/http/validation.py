@@ -54,6 +54,6 @@ def _problem(error: ValidationError, tree: object) -> ProblemError:
 def _of_problems(problems: list[FieldProblem]) -> ProblemError:
     errors = [FieldError(problem.field, problem.message, problem.allowed) for problem in problems]
     shown = errors[:_MOST_ERRORS]
-    detail = "; ".join(f"{error.field or 'the body'} {error.message}" for error in shown[:3])
+    detail = "; ".join(f"{error.field or 'the body'}: {error.message}" for error in shown[:3])
     more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""  # noqa: PLR2004  as sliced above
     return ProblemError(INVALID_REQUEST, detail + more, tuple(shown))

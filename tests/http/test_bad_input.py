@@ -65,6 +65,22 @@ async def test_a_bad_body_is_a_422_and_runs_nothing(service: Service, content: b
     assert (await service.count(), service.backend.calls) == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("fields", "allowed"),
+    [
+        ({"template": "nope"}, ["default", "gpu"]),
+        ({"language": "cobol"}, ["python", "bash"]),
+        ({"isolation": "reuse"}, ["single_use"]),
+        ({"template": "gpu", "resources": {"gpu": {"count": 1, "resource": "a.b/c"}}}, ["nvidia.com/gpu"]),
+        ({"isolation": "x"}, ["single_use", "reuse"]),
+    ],
+)
+async def test_what_is_allowed_is_listed(service: Service, fields: dict[str, Any], allowed: list[str]) -> None:
+    """Few values are given for programs too, whether the request or the template sets them."""
+    answer = await service.client.post("/execute", content=body(**fields), headers=JSON)
+    assert [error["allowed"] for error in answer.json()["errors"]] == [allowed]
+
+
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
 async def test_another_content_type_is_named(service: Service, content_type: str) -> None:
     """A form or plain text is refused with the header's name and the type that works."""
@@ -210,5 +226,5 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing(
 
 
 def _head(*fields: str) -> bytes:
-    lines = ["POST /execute HTTP/1.1", "Host: x", "Content-Type: application/json", *fields, "", ""]
+    lines = ["POST /execute HTTP/1.1", "Host: localhost", "Content-Type: application/json", *fields, "", ""]
     return "\r\n".join(lines).encode()

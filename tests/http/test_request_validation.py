@@ -65,6 +65,14 @@ def test_names_the_wrong_field_in_plain_words(body: Any, field: str, message: st
     assert "Input should" not in problem.detail
 
 
+def test_a_value_of_the_right_kind_is_not_asked_to_be_another() -> None:
+    """A command may be text or a list; of a wrong text only what is wrong with it is told."""
+    with pytest.raises(ProblemError) as caught:
+        parse_request(json.dumps({"command": "a\0"}).encode())
+    (error,) = caught.value.errors
+    assert error.message.endswith("remove it")
+
+
 @pytest.mark.parametrize(
     ("body", "field", "allowed"),
     [
