@@ -36,7 +36,9 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on. Beyond loopback an API key is required.")
     port: int = _setting(8000, "TCP port to listen on; 0 takes a free one.")
     api_key: str = _setting(
-        "", "Key that clients send as `Authorization: Bearer KEY`; empty allows everybody on loopback.", secret=True
+        "",
+        "Key that clients send as `Authorization: Bearer KEY`; empty: only this machine, by loopback and by name.",
+        secret=True,
     )
     namespace: str = _setting("default", "Kubernetes namespace of the sandboxes.")
     image: str = _setting("executor:dev", "Image of sandboxes whose template names none.")

@@ -57,7 +57,7 @@ class RunCommand(click.Command):
 )
 @click.pass_context
 def run(context: click.Context, /, url: str, api_key: str, templates: str, **options: Any) -> None:
-    r"""Run CODE, a shell command (-c) or a program (after --) in a sandbox, and pass its output on as it comes.
+    """Run CODE, a shell command (-c) or a program (after --) in a sandbox, and pass its output on as it comes.
 
     \b
     executor-api run 'print(1)'
@@ -66,7 +66,7 @@ def run(context: click.Context, /, url: str, api_key: str, templates: str, **opt
 
     Exit code: the call's own; 128 + N if signal N ended it; 124 after a timeout; 125 if it failed for another
     reason; 2 if the request is refused; 3 if the service is not available.
-    """
+    """  # noqa: D301 - click takes a backspace for "keep these lines"
     request = _request(options, context.meta.get(_ARGV))
     terminal = Terminal()
     context.exit(_supervise(lambda: _run(request, url, api_key, templates, terminal), terminal))

@@ -21,6 +21,13 @@ def test_help_names_every_command(shell: Any) -> None:
     assert b"..." not in result.stdout.partition(b"Commands:")[2]
 
 
+def test_the_examples_of_run_keep_their_lines(shell: Any) -> None:
+    """They can be copied as they stand."""
+    lines = shell.run("run", "--help").stdout.decode().splitlines()
+    assert "  executor-api run 'print(1)'" in lines
+    assert "  executor-api run -- python3 -V" in lines
+
+
 def test_help_loads_nothing_heavy(shell: Any) -> None:
     """Neither the server, nor the client, nor the models are imported to print a help text."""
     result = shell.run("serve", "--help", PYTHONPROFILEIMPORTTIME="1")

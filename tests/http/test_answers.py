@@ -91,8 +91,8 @@ async def test_a_client_that_leaves_does_not_end_the_call(service: Service) -> N
     before = asyncio.all_tasks()
     async with service.connection() as (_, writer):
         body = b'{"code": "wait"}'
-        head = f"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        writer.write(head.encode() + b"\r\n" + body)
+        fields = ("Host: localhost", "Content-Type: application/json", f"Content-Length: {len(body)}")
+        writer.write("\r\n".join(["POST /execute HTTP/1.1", *fields, "", ""]).encode() + body)
         await service.backend.waiting.wait()
     (listed,) = (await service.client.get("/executions")).json()["executions"]
     assert listed["status"] == "running"

@@ -89,10 +89,11 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 
 def test_logs_are_json_lines(tmp_path: Path) -> None:
-    """Every line of the log is one JSON object; an execution leaves one with its id and how it ended."""
+    """Every line is one JSON object; an execution leaves one with its id and ending, and nothing of its contents."""
     with Service(tmp_path, "--log-format", "json") as service:
-        execution_id = service.execute({"command": "exit 3"})["id"]
+        execution_id = service.execute({"command": "echo hush; exit 3", "env": {"A": "hush"}, "stdin": "hush"})["id"]
         service.wait_log("execution finished")
+    assert "hush" not in "".join(service.log)
     events = [json.loads(line) for line in service.log]
     (ended,) = [event for event in events if event["event"] == "execution finished"]
     assert (ended["execution"], ended["reason"], ended["level"]) == (execution_id, "exit_code", "info")
