@@ -31,6 +31,8 @@ MAX_ARGUMENT = 131_071
 """Linux refuses one argument or ``NAME=value`` beyond this many bytes (MAX_ARG_STRLEN less its NUL)."""
 MAX_COMMAND = 1_500_000
 """Bytes of a whole argv; Linux allows a quarter of the stack (2 MiB) for argv and environment together."""
+POINTER = 9
+"""Bytes that Linux counts for one argument beside its text: a pointer and a NUL."""
 MAX_FILES = 1000
 MAX_PATH = 1024
 MAX_NAME = 255
@@ -144,7 +146,7 @@ class ExecutionRequest(_Strict):
     language: str | None = Field(
         None, max_length=64, description="`python` (default), `bash`, or another the template declares."
     )
-    command: Text | Annotated[list[Text], Field(fail_fast=True)] | None = Field(
+    command: Text | Annotated[list[Text], Field(fail_fast=True, max_length=MAX_COMMAND // POINTER)] | None = Field(
         None, description="A string for `sh -c`, or an argv list."
     )
     function: str | None = Field(
@@ -186,7 +188,7 @@ class ExecutionRequest(_Strict):
             raise ValueError("is empty; give a shell command or an argv list with a program")
         if (
             any(len(item.encode()) > MAX_ARGUMENT for item in argv)
-            or sum(len(item.encode()) + 9 for item in argv) > MAX_COMMAND
+            or sum(len(item.encode()) + POINTER for item in argv) > MAX_COMMAND
         ):
             raise ValueError(
                 f"is too long: Linux takes {MAX_ARGUMENT} bytes an argument, {MAX_COMMAND} in all; "

@@ -33,6 +33,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"command": LONG}, "command"),
     ({"command": ["x", LONG]}, "command"),
     ({"command": ["x" * 100_000] * 16}, "command"),
+    ({"command": ["x"] * 1_000_000}, "command"),
     ({"code": "1", "stdin": "x" * (10 * 1024 * 1024 + 1)}, "stdin"),
     ({"code": "1", "env": {"1A": "x"}}, "env"),
     ({"code": "1", "env": {"A-B": "x"}}, "env"),
