@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from executor_api.backends.kubernetes.cache import REMEMBER_SECONDS, PodCache
-from executor_api.backends.kubernetes.watch import Changed, Listed
+from executor_api.backends.kubernetes.cache import HICCUP_SECONDS, REMEMBER_SECONDS, PodCache
+from executor_api.backends.kubernetes.errors import UnreachableError
+from executor_api.backends.kubernetes.watch import Changed, Listed, Troubled, Watching
 
 
 class _Clock:
@@ -50,3 +51,19 @@ def test_second_pod_of_a_job_is_not_taken_for_the_first() -> None:
     assert (found.uid, found.gone) == ("1", True)
     cache.apply(Listed([_pod("a", "2")]))
     assert cache.get("a") == found
+
+
+def test_interruption_of_a_moment_is_no_trouble() -> None:
+    """A watch that is cut and opened again does not turn the service away from calls; one that stays away does."""
+    clock = _Clock()
+    cache = _cache(clock)
+    assert cache.trouble, "nothing is known yet"
+    cache.apply(Listed([]))
+    cut = Troubled(UnreachableError("cut"))
+    cache.apply(cut)
+    assert cache.trouble is None
+    clock.now += HICCUP_SECONDS
+    cache.apply(cut)
+    assert cache.trouble == "cut"
+    cache.apply(Watching())
+    assert cache.trouble is None

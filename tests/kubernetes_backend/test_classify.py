@@ -10,6 +10,8 @@ from executor_api.backends.kubernetes.classify import Absent, Hope, ending, obst
 from executor_api.backends.kubernetes.snapshot import PodSnapshot, parse_pod
 from executor_api.domain.outcome import Reason
 
+_UNREADY = {"type": "Ready", "status": "False"}
+
 
 def _pod(state: dict[str, Any] | None = None, **status: Any) -> PodSnapshot:
     if state is not None:
@@ -55,6 +57,12 @@ def test_ordinary_waiting_is_no_obstacle() -> None:
         (_pod(phase="Failed", reason="Terminated", message="node shutdown"), Reason.NODE_LOST, "node shutdown"),
         (_pod(phase="Failed", reason="Evicted", message='Usage of EmptyDir volume "x"'), Reason.STORAGE_LIMIT, "Usage"),
         (_pod({"running": {}}, phase="Running"), Reason.SANDBOX_LOST, "does not answer"),
+        (_pod({"running": {}}, phase="Running", conditions=[_UNREADY]), Reason.NODE_LOST, "does not report"),
+        (
+            _pod({"running": {}}, phase="Running", conditions=[{**_UNREADY, "reason": "ContainersNotReady"}]),
+            Reason.SANDBOX_LOST,
+            "does not answer",
+        ),
         (None, Reason.SANDBOX_LOST, "nobody saw"),
     ],
 )

@@ -14,6 +14,8 @@ from executor_api.backends.kubernetes.snapshot import PodSnapshot, parse_pod
 from executor_api.backends.kubernetes.watch import Changed, Event, Listed, Troubled
 
 REMEMBER_SECONDS = 120.0
+HICCUP_SECONDS = 1.0
+"""A watch that is interrupted no longer is no trouble: what happened meanwhile comes with the next one."""
 
 
 class PodCache:
@@ -26,8 +28,13 @@ class PodCache:
         self._gone_at: dict[str, float] = {}
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._listed = asyncio.Event()
-        self.trouble: str | None = "the cluster's pods have not been listed yet"
-        """Why what is known may be old; None while the watch runs."""
+        self._trouble: str | None = "the cluster's pods have not been listed yet"
+        self._troubled_at = -HICCUP_SECONDS + clock()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why what is known may be old; None while the watch runs, or has stopped a moment ago."""
+        return None if self._clock() - self._troubled_at < HICCUP_SECONDS else self._trouble
 
     async def follow(self, events: AsyncIterator[Event]) -> None:
         """Take in events as long as there are any."""
@@ -41,8 +48,11 @@ class PodCache:
             self._listed.set()
         elif isinstance(event, Changed):
             self._put(dataclasses.replace(parse_pod(event.object), gone=event.deleted))
-        self.trouble = str(event.error) if isinstance(event, Troubled) else None
-        if self.trouble is None:
+        if isinstance(event, Troubled):
+            self._troubled_at = self._clock() if self._trouble is None else self._troubled_at
+            self._trouble = str(event.error)
+        else:
+            self._trouble = None
             self._forget(self._clock())
             self._heard(len(self._pods) - len(self._gone_at))
 

@@ -126,7 +126,7 @@ class Absent(Enum):
 
 def ending(pod: PodSnapshot | None, job: JobSnapshot | Absent) -> Evidence:
     """How a sandbox without a report ended."""
-    found = _by_container(pod) or outside(pod, job) or _by_exit(pod)
+    found = _by_container(pod) or outside(pod, job) or _by_exit(pod) or _by_silence(pod)
     return found or Evidence(Reason.SANDBOX_LOST, _lost(pod))
 
 
@@ -190,6 +190,17 @@ def _by_exit(pod: PodSnapshot | None) -> Evidence | None:
     return Evidence(
         Reason.SANDBOX_LOST, f"the runner left with exit code {ended.exit_code} and no report; see the pod's log"
     )
+
+
+def _by_silence(pod: PodSnapshot | None) -> Evidence | None:
+    """The pods of a node that stopped reporting are marked as not ready, long before they are deleted.
+
+    A kubelet that marks one gives a reason; the node's controller gives none.
+    """
+    unready = pod and pod.condition("Ready", true=False)
+    if pod is None or not unready or unready.reason or pod.ended or not pod.running:
+        return None
+    return Evidence(Reason.NODE_LOST, f"node {pod.node} of pod {pod.name} does not report any more")
 
 
 def _lost(pod: PodSnapshot | None) -> str:

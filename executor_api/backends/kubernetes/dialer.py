@@ -88,7 +88,6 @@ class Dialer:
         self._forced = _FORCED.get(mode)
         self._found: Way | None = None
         self._found_at = 0.0
-        self._choosing = asyncio.Lock()
         # A runner closes its connection after one answer; and no proxy of the environment leads to a pod.
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
 
@@ -135,12 +134,11 @@ class Dialer:
     async def _choose(self, pod: PodSnapshot) -> Way:
         if self._forced is not None:
             return self._forced
-        async with self._choosing:
-            old = self._found is Way.PROXY and time.monotonic() - self._found_at > RECHECK_SECONDS
-            if self._found is None or old:
-                self._found = await self._probe(pod)
-                self._found_at = time.monotonic()
-            return self._found or Way.PROXY
+        old = self._found is Way.PROXY and time.monotonic() - self._found_at > RECHECK_SECONDS
+        if self._found is None or old:
+            self._found_at = time.monotonic()  # others that find it old go on as before
+            self._found = await self._probe(pod) or self._found
+        return self._found or Way.PROXY
 
     async def _probe(self, pod: PodSnapshot) -> Way | None:
         """The way that this pod shows to work; None if it only shows that its runner does not listen."""
