@@ -123,3 +123,28 @@ for namespaces in (True, False):
 """
     assert run_as_nobody(script) == "True\ntimeout\n" * 2
     eventually(lambda: not marked.pids())
+
+
+def test_a_machine_without_processes_to_give_serves_again_once_it_has_some() -> None:
+    """A fork that the kernel refused does not keep later ones from working."""
+    script = """
+import os, resource
+from executor_runner.isolation import enter, fork_isolated, strongest
+
+isolation = strongest(network=False, namespaces=True)
+if os.fork() == 0:
+    enter(isolation)
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+    try:
+        fork_isolated(isolation)
+    except OSError as error:
+        print("refused", error.errno, flush=True)
+    resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+    if (pid := fork_isolated(isolation)) == 0:
+        os._exit(0)
+    print("ended", os.waitpid(pid, 0)[1], flush=True)
+    os._exit(0)
+os.wait()
+"""
+    assert run_as_nobody(script) == "refused 11\nended 0\n"

@@ -42,6 +42,7 @@ def main() -> None:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
+        linux.set_dumpable(dumpable=True)  # changing the user turned it off, and with it our own /proc files
     exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})  # noqa: S102 - that is what it is for
 
 

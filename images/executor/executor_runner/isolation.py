@@ -82,9 +82,12 @@ def fork_isolated(isolation: Isolation) -> int:
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         linux.unshare(linux.CLONE_NEWPID)
-        pid = os.fork()
-        if pid != 0:
-            linux.setns(own, linux.CLONE_NEWPID)  # or our next child would be born in there too
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:  # forked or refused: or our next child would be born in there too, or none ever again
+                linux.setns(own, linux.CLONE_NEWPID)
         return pid
     finally:
         os.close(own)
