@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from executor_api.backends.base import Health, SandboxTimings
-from executor_api.backends.local.nursery import Nursery, NurseryKind
+from executor_api.backends.local.nursery import RETRY_SECONDS, Nursery, NurseryKind
 from executor_api.backends.local.sandbox import LocalSandbox
 from executor_api.domain.execution import Start
 from executor_api.domain.template import Plan, Template
@@ -32,18 +32,18 @@ class LocalBackend:
         self._nurseries: dict[NurseryKind, Nursery] = {}
         self._starting = asyncio.Lock()
         self._problem = "the local backend is not started"
+        self._retrying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the default nursery, which finds out what isolation there is."""
-        try:
-            await self._nursery(self._kind((), "none"))
-        except UnavailableError as error:
-            self._problem = str(error)
-            return
-        self._problem = ""
+        """Start the default nursery, which finds out what isolation there is; where that fails, keep trying."""
+        if not await self._started():
+            self._retrying = asyncio.create_task(self._retry())
 
     async def stop(self) -> None:
         """End every sandbox."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+            await asyncio.gather(self._retrying, return_exceptions=True)
         async with self._starting:
             nurseries, self._nurseries = self._nurseries, {}
             await asyncio.gather(*(nursery.stop() for nursery in nurseries.values()))
@@ -52,7 +52,9 @@ class LocalBackend:
     def health(self) -> Health:
         """Ready while sandboxes can be made; the notes tell what isolation they get."""
         notes = tuple(f"sandboxes get {isolation}" for isolation in sorted(self._isolations()))
-        return Health(not self._problem, (self._problem,) if self._problem else (), notes)
+        troubles = {nursery.trouble for nursery in self._nurseries.values()}
+        problems = tuple(sorted({self._problem, *troubles} - {""}))
+        return Health(not problems, problems, notes)
 
     def use_templates(self, templates: Mapping[str, Template]) -> None:
         """Nothing of them has to be prepared."""
@@ -78,6 +80,21 @@ class LocalBackend:
     def describe(self) -> Mapping[str, object]:
         """Isolation in force."""
         return {"isolation": sorted(self._isolations())}
+
+    async def _started(self) -> bool:
+        try:
+            await self._nursery(self._kind((), "none"))
+        except UnavailableError as error:
+            self._problem = str(error)
+            return False
+        self._problem = ""
+        return True
+
+    async def _retry(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            if await self._started():
+                return
 
     def _isolations(self) -> set[str]:
         return {nursery.isolation for nursery in self._nurseries.values()}

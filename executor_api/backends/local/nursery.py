@@ -44,6 +44,8 @@ class Nursery:
     def __init__(self, kind: NurseryKind, stock: int) -> None:
         self.kind = kind
         self.isolation = ""
+        self.trouble = ""
+        """Why the last sandbox could not be made; empty once one can."""
         self._stock = stock
         self._waiting: deque[socket.socket] = deque()
         self._wanted: deque[asyncio.Future[socket.socket]] = deque()
@@ -189,10 +191,12 @@ class Nursery:
             return
         self._asked -= 1
         if "error" in message:
-            self._refuse(f"this machine can't make another sandbox: {message['error']}")
+            self.trouble = f"this machine can't make another sandbox: {message['error']}"
+            self._refuse(self.trouble)
             self._stop_timer()
             self._refill_timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._refill)
         else:
+            self.trouble = ""
             self._deliver(socket.socket(fileno=self._descriptors.popleft()))
 
     def _deliver(self, sock: socket.socket) -> None:
