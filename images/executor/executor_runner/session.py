@@ -38,15 +38,15 @@ class Session:
             self._loop.stop()
             return
         self._input += data
-        if self._journal is not None:
-            if CANCEL in self._input:
-                self._runner.cancel()
-            self._input.clear()
-            return
-        body = decode_call(self._input)
-        if body is not None:
-            self._input.clear()
+        if self._journal is None:
+            decoded = decode_call(self._input)
+            if decoded is None:
+                return
+            body, self._input[:] = decoded
             self._runner.claim(body, self._attach)
+        if CANCEL in self._input:
+            self._runner.cancel()
+        self._input.clear()
 
     def _attach(self, journal: Journal) -> None:
         self._journal = journal

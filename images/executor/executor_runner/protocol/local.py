@@ -19,9 +19,10 @@ def encode_call(body: bytes) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def decode_call(data: bytes | bytearray) -> bytes | None:
-    """The call, or None if it is not complete yet."""
+def decode_call(data: bytes | bytearray) -> tuple[bytes, bytes] | None:
+    """The call and what came behind it, or None if it is not complete yet."""
     if len(data) < _LENGTH.size:
         return None
     (length,) = _LENGTH.unpack_from(data)
-    return bytes(data[_LENGTH.size :]) if len(data) >= _LENGTH.size + length else None
+    end = _LENGTH.size + length
+    return (bytes(data[_LENGTH.size : end]), bytes(data[end:])) if len(data) >= end else None
