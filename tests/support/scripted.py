@@ -100,6 +100,7 @@ class ScriptedSandbox:
 
     def __init__(self, name: str, script: Script) -> None:
         self.name = name
+        self.pod_uid: str | None = None
         self.script = script
         self.start = script.start
         self.timings = SandboxTimings(create=1.0, schedule=2.0, start=3.0)
@@ -114,7 +115,8 @@ class ScriptedSandbox:
     @property
     def details(self) -> SandboxDetails:
         """What is known of it."""
-        return SandboxDetails(name=self.name, backend="scripted", node="n1" if self.calls else None)
+        node = "n1" if self.calls else None
+        return SandboxDetails(name=self.name, backend="scripted", node=node, pod_uid=self.pod_uid)
 
     async def ready(self) -> None:
         """Be ready when the script says."""
