@@ -111,8 +111,11 @@ async def _run(url: str, requests: list[dict[str, Any]], at_once: int) -> collec
 
         async def worker() -> None:
             while queue:
-                answer = (await client.post("/execute", json=queue.popleft())).json()
-                endings[answer.get("reason") or answer["status"]] += 1
+                answer = await client.post("/execute", json=queue.popleft())
+                if answer.status_code != httpx.codes.OK:
+                    raise SystemExit(f"no result: {answer.status_code} {answer.text}")
+                found = answer.json()
+                endings[found["reason"] or found["status"]] += 1
 
         await asyncio.gather(*(worker() for _ in range(at_once)))
     return endings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from support.machine import Marked, eventually, run_as_nobody
@@ -105,6 +106,21 @@ def test_a_fork_bomb_ends_as_process_limit(executor: Executor, marked: Marked) -
     assert result.reason is Reason.PROCESS_LIMIT
     eventually(lambda: not marked.pids())
     assert executor.run("echo well").stdout == "well\n"
+
+
+def test_eight_fork_bombs_at_once_leave_room_for_others(executor: Executor, marked: Marked) -> None:
+    """Where the kernel keeps a limit for each PID namespace, bombs stop growing even before the guard is scheduled."""
+    kernel = tuple(int(number) for number in os.uname().release.split(".")[:2])
+    if "PID" not in isolation(executor) or kernel < (6, 14):
+        return
+    bomb = f"bash -c ': {marked.word}; f() {{ f | f & }}; f; sleep 30'"
+    with ThreadPoolExecutor(8) as pool:
+        results = pool.map(lambda _: executor.run(bomb, timeout=60, resources={"memory": "2Gi"}), range(8))
+        reasons = {result.reason for result in results}
+    assert reasons == {Reason.PROCESS_LIMIT}
+    limit = int(executor.run("cat /proc/sys/kernel/pid_max").stdout)
+    assert 1024 < limit < 1500
+    assert int(Path("/proc/sys/kernel/pid_max").read_text()) != limit
 
 
 def test_a_plain_user_gets_what_the_kernel_permits(marked: Marked) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -73,6 +74,7 @@ class CallRun:
         """Prepare the workspace and release the spare."""
         try:
             job = self._prepare()
+            self._place.tree.limit(self._call["limits"]["processes"])
             self._spare.release(job, b64decode(self._call["stdin"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # a call of another shape, too
             self._cause, self._message = Cause.SETUP_FAILED, f"the sandbox could not be set up: {error}"
@@ -198,6 +200,8 @@ class CallRun:
             self._cause, self._message = Cause.SETUP_FAILED, "the interpreter ended before it took up the call"
         self._cancel_timers()
         self.phase = Phase.KILLED
+        with contextlib.suppress(OSError):
+            os.killpg(self._spare.pid, signal.SIGSTOP)  # what doubles itself must not go on while we count
         others = [pid for pid in self._place.tree.pids() if pid != self._spare.pid]
         zombies = count_zombies(others) if others else 0
         self._census = (len(others) - zombies, zombies)

@@ -102,7 +102,7 @@ class Guard:
         if count >= MANY_PROCESSES and time.monotonic() >= self._fork_due:
             self._fork_due = time.monotonic() + FORK_POLL
             if not _can_fork():
-                return Verdict(Cause.PROCESS_LIMIT, f"{count} processes, and the node allows this sandbox no more")
+                return Verdict(Cause.PROCESS_LIMIT, f"{count} processes, and the kernel gives this sandbox no more")
         return None
 
     def _look_at_memory(self) -> Verdict | None:

@@ -6,15 +6,20 @@ import contextlib
 import os
 import resource
 import signal
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from executor_runner.census import Process, descendants, processes
 
 _STOP_ROUNDS = 50
 """A fork bomb outside a PID namespace is frozen first; each round catches what was born in the one before."""
-_CHILD_READS = 10_000
+_CHILD_READS = 300
 _QUIET_READS = 3
 """So many looks in a row that show no new child, and there is none for now."""
+
+
+RESERVED_PIDS = 340
+"""The kernel does not give the lowest 300 numbers a second time; the rest is room to be noticed beyond the limit."""
 
 
 class Tree(Protocol):
@@ -22,6 +27,10 @@ class Tree(Protocol):
 
     def pids(self) -> list[int]:
         """Pids of all of them, zombies included."""
+        ...
+
+    def limit(self, most: int) -> None:
+        """Let the kernel refuse what goes far beyond ``most`` processes, where it can do that for this tree alone."""
         ...
 
     def signal_all(self, number: int) -> None:
@@ -39,6 +48,11 @@ class NamespaceTree:
     def pids(self) -> list[int]:
         """Pids in this PID namespace."""
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+
+    def limit(self, most: int) -> None:
+        """Since Linux 6.14 each PID namespace has a limit of its own. Pods have the kubelet's, and may not set this."""
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/kernel/pid_max").write_text(str(most + RESERVED_PIDS))
 
     def signal_all(self, number: int) -> None:
         """One kill(-1): it spares PID 1."""
@@ -61,6 +75,9 @@ class DescendantTree:
         """Pids of all descendants."""
         return [process.pid for process in self.processes()]
 
+    def limit(self, most: int) -> None:
+        """There is no such limit: the guard alone counts."""
+
     def signal_all(self, number: int) -> None:
         """Signal each."""
         for pid in self.pids():
@@ -71,7 +88,6 @@ class DescendantTree:
         """Kill by groups first, each at once and atomically against fork; stop what is left until none is new, kill."""
         seen: set[int] = set()
         for _ in range(_STOP_ROUNDS):
-            self._kill_children()
             found = self.processes()
             new = {process.pid for process in found} - seen
             if not new:
@@ -80,6 +96,7 @@ class DescendantTree:
             for group in {process.group for process in found} - {0, os.getpgrp()}:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, signal.SIGKILL)
+            self._kill_children()
             self.signal_all(signal.SIGSTOP)
         self.signal_all(signal.SIGKILL)
 
@@ -116,6 +133,9 @@ class GroupTree:
     def pids(self) -> list[int]:
         """The leader while it lives."""
         return [self._leader]
+
+    def limit(self, most: int) -> None:
+        """There is no such limit."""
 
     def signal_all(self, number: int) -> None:
         """Signal the group."""
