@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from executor_api.errors import UnavailableError
 from executor_runner.protocol.local import MAKE
@@ -23,6 +25,7 @@ _DESCRIPTORS = 64
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 _ENDED = "the process that makes sandboxes has ended"
 STOP_SECONDS = 10.0
+REMOVE_SECONDS = 3.0
 REFILL_SECONDS = 0.01
 """How long a replacement is put off while others wait, so that making it does not slow down the call just served."""
 RETRY_SECONDS = 1.0
@@ -118,8 +121,7 @@ class Nursery:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 await asyncio.to_thread(self._process.wait)
-        with contextlib.suppress(RecursionError):  # the process clears up better; this is for one that was killed
-            await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
+        await asyncio.to_thread(_remove, Path(self._root))
 
     def _spawn(self, environ: Mapping[str, str]) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -234,6 +236,16 @@ class Nursery:
             os.close(self._descriptors.popleft())
         self._received.clear()
         self._asked = 0
+
+
+def _remove(root: Path) -> None:
+    """Delete what a nursery that was killed could not. Its runners may need a moment to end, and write until then."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while root.exists() and time.monotonic() < deadline:
+        with contextlib.suppress(RecursionError):  # before Python 3.13, of what a call nested too deep
+            shutil.rmtree(root, ignore_errors=True)
+        if root.exists():
+            time.sleep(0.05)
 
 
 def _is_closed(sock: socket.socket) -> bool:
