@@ -13,6 +13,9 @@ import psutil
 
 NOBODY = Path(__file__).with_name("as_nobody.py")
 
+LIBC_SIGNALS = 0b11 << 31
+"""Signals 32 and 33 in a mask: the C library keeps them for itself, so nobody can put them back to their default."""
+
 
 class Marked:
     """Processes that bear a word nobody else uses."""
