@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import struct
 import sys
@@ -118,3 +119,9 @@ def read_signalfd(descriptor: int) -> Iterator[tuple[int, int]]:
             for start in range(0, len(data), _SIGINFO_SIZE):
                 number, _, _, pid = struct.unpack_from("=IiiI", data, start)
                 yield number, pid
+
+
+def pid_limit_is_per_namespace(release: str) -> bool:
+    """Whether this kernel keeps ``pid_max`` apart for each PID namespace: Linux does since 6.14."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    return ON_LINUX and numbers is not None and (int(numbers[1]), int(numbers[2])) >= (6, 14)

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from executor_runner import linux
 from executor_runner.census import Process, descendants, processes
 
 _STOP_ROUNDS = 50
@@ -51,6 +52,8 @@ class NamespaceTree:
 
     def limit(self, most: int) -> None:
         """Since Linux 6.14 each PID namespace has a limit of its own. Pods have the kubelet's, and may not set this."""
+        if not linux.pid_limit_is_per_namespace(os.uname().release):
+            return  # it would be the whole machine's
         with contextlib.suppress(OSError):
             Path("/proc/sys/kernel/pid_max").write_text(str(most + RESERVED_PIDS))
 
