@@ -146,6 +146,8 @@ class Template(_Strict):
             raise ValueError("timeout_seconds is more than max_timeout_seconds")
         if self.gpu.count > self.gpu.max_count:
             raise ValueError("gpu.count is more than gpu.max_count")
+        if self.isolation != (Isolation.SINGLE_USE,):
+            raise ValueError("isolation can only be [single_use] in this version")
         if "python" in self.languages:
             raise ValueError("languages.python is built in; leave it out")
         return self

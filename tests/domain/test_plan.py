@@ -112,3 +112,9 @@ def test_the_digest_follows_every_change() -> None:
     assert base.digest() == Template(name="t").digest()
     changed = [Template(name="u"), Template(name="t", grace_seconds=2), Template(name="t", env={"A": "b"})]
     assert len({template.digest() for template in [base, *changed]}) == 4
+
+
+def test_a_template_promises_no_isolation_that_is_not_there() -> None:
+    """A sandbox serves one call: a template that allows to reuse it is refused, not silently ignored."""
+    with pytest.raises(ValueError, match="single_use"):
+        Template.model_validate({"name": "a", "isolation": ["single_use", "reuse"]})

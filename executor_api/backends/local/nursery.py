@@ -192,6 +192,8 @@ class Nursery:
                 self._greeted.set_result(None)
             return
         self._asked -= 1
+        if "error" not in message and not self._descriptors:
+            message = {"error": "the service has no descriptor left for it"}
         if "error" in message:
             self.trouble = f"this machine can't make another sandbox: {message['error']}"
             self._refuse(self.trouble)

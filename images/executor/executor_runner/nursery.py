@@ -79,7 +79,11 @@ class Nursery:
             self._make()
 
     def _make(self) -> None:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self._send({"error": error.strerror or str(error)})
+            return
         root = self._root / str(next(self._names))
         with ours, theirs:
             try:
