@@ -103,6 +103,8 @@ class Executor:
         self._templates = dict(templates)
         self._names = count(1)
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()  # between those who hand in work and the one who closes
+        self._closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="executor", daemon=True)
 
     @classmethod
@@ -147,18 +149,18 @@ class Executor:
             UnavailableError: no sandbox can be made now.
             RuntimeError: the executor is closed.
         """
-        if self._loop.is_closed():
-            raise RuntimeError("the executor is closed")
         fields = {**request, "command": command, "timeout_seconds": timeout}
         planned = _planned(fields, self._templates)
         return self._do(self._run(planned, on_output))
 
     def close(self) -> None:
-        """End every sandbox and the thread. Safe to call twice."""
-        if self._loop.is_closed():
-            return
+        """End every sandbox and the thread; calls that run are answered as lost. Safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         if self._thread.is_alive():
-            self._do(self._backend.stop())
+            asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
@@ -173,12 +175,21 @@ class Executor:
 
     def _do(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run on the executor's loop; a caller that is interrupted takes the call down with it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self._closed:
+                coroutine.close()
+                raise RuntimeError("the executor is closed")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    async def _shut_down(self) -> None:
+        """With its sandbox every call ends by itself, and is waited for: somebody wants its result."""
+        await self._backend.stop()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     async def _run(self, planned: Plan, on_output: OnOutput | None) -> Result:
         name = f"x-{os.getpid()}-{next(self._names)}"

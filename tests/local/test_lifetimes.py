@@ -20,6 +20,7 @@ from executor_api import Executor
 from executor_api.backends.local.backend import LocalBackend
 from executor_api.domain.outcome import Reason
 from executor_api.domain.template import Template
+from executor_api.errors import UnavailableError
 
 SERVICE = """
 import os, sys, tempfile
@@ -133,3 +134,34 @@ def test_a_runner_killed_by_its_call_loses_the_sandbox_only(executor: Executor, 
     eventually(lambda: not marked.pids())
     assert result.reason in (Reason.SANDBOX_LOST, Reason.TIMEOUT)
     assert executor.run("echo on").stdout == "on\n"
+
+
+def test_a_call_that_stops_its_runner_is_lost(executor: Executor, marked: Marked) -> None:
+    """Without a PID namespace a call can reach its runner; a stopped one is ended with all it ran."""
+    result = executor.run(f"{marked.sleeper()} & echo before; kill -STOP $PPID; {marked.sleeper()}", timeout=3)
+    assert result.stdout == "before\n"
+    assert result.reason in (Reason.SANDBOX_LOST, Reason.TIMEOUT)  # PID 1 can't be stopped from inside
+    eventually(lambda: not marked.pids())
+
+
+def test_closing_while_many_threads_run_calls_answers_them_all() -> None:
+    """No thread hangs, whatever it was at: its call is lost or refused, and no nursery is left behind."""
+    others = set(nurseries())
+    executor = Executor.local()
+    answers: list[str] = []
+
+    def work() -> None:
+        try:
+            while True:
+                answers.append(str(executor.run("sleep 0.05").reason))
+        except (RuntimeError, UnavailableError) as refusal:
+            answers.append(type(refusal).__name__)
+
+    with ThreadPoolExecutor(16) as pool:
+        workers = [pool.submit(work) for _ in range(16)]
+        eventually(lambda: len(answers) > 32)
+        executor.close()
+        for worker in workers:
+            worker.result(10)
+    assert set(answers) <= {"None", "sandbox_lost", "RuntimeError", "UnavailableError"}
+    assert set(nurseries()) == others

@@ -15,6 +15,7 @@ from executor_api.errors import UnavailableError
 
 STOCK = 4
 """Sandboxes that wait per kind: enough to hide a fork from calls that come one after another."""
+_STOPPED = "the local backend is stopped"
 
 
 class LocalBackend:
@@ -32,6 +33,7 @@ class LocalBackend:
         self._nurseries: dict[NurseryKind, Nursery] = {}
         self._starting = asyncio.Lock()
         self._problem = "the local backend is not started"
+        self._stopped = False
         self._retrying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -40,14 +42,15 @@ class LocalBackend:
             self._retrying = asyncio.create_task(self._retry())
 
     async def stop(self) -> None:
-        """End every sandbox."""
+        """End every sandbox, and make no more."""
+        self._stopped = True
         if self._retrying is not None:
             self._retrying.cancel()
             await asyncio.gather(self._retrying, return_exceptions=True)
         async with self._starting:
             nurseries, self._nurseries = self._nurseries, {}
             await asyncio.gather(*(nursery.stop() for nursery in nurseries.values()))
-        self._problem = "the local backend is stopped"
+        self._problem = _STOPPED
 
     def health(self) -> Health:
         """Ready while sandboxes can be made; the notes tell what isolation they get."""
@@ -107,6 +110,8 @@ class LocalBackend:
         if nursery is not None and nursery.alive:
             return nursery
         async with self._starting:
+            if self._stopped:
+                raise UnavailableError(_STOPPED)
             nursery = self._nurseries.get(kind)
             if nursery is not None and nursery.alive:
                 return nursery
