@@ -61,7 +61,7 @@ class CallRun:
         self._result = bytearray()
         self._picked_up = False
         self._timers: list[Timer] = []
-        self._guard = Guard(call["limits"], place.tree, place.group, [place.workspace.root, *place.extra_storage])
+        self._guard = Guard(call["limits"], place.tree, place.group, [place.workspace.root])
         self._cause: str | None = None
         self._message = ""
         self._ending: Ending | None = None

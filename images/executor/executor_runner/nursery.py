@@ -96,7 +96,7 @@ class Nursery:
                 self._control.close()
                 _be_sandbox(theirs, root, self._environ, self._isolation)
             self._sandboxes[pid] = Workspace(root)
-            self._send({"pid": pid}, ours)
+            self._send({}, ours)
 
     def _send(self, message: dict[str, object], attached: socket.socket | None = None) -> None:
         """The service may be gone; then the loop ends anyway."""
@@ -110,6 +110,7 @@ class Nursery:
         self._reap()
 
     def _reap(self) -> None:
+        self._kill_stopped()
         self._reaper.reap()
         endings, self._reaper.endings = self._reaper.endings, {}
         for pid in endings:
@@ -118,6 +119,13 @@ class Nursery:
                 self._remove_aside(workspace)
         if not self._isolation.in_namespaces and any(ending.exit_code != 0 for ending in endings.values()):
             StrayTree(self._sandboxes).kill_all()  # of a runner that was killed, or of such a stray
+
+    def _kill_stopped(self) -> None:
+        """A runner that its own call has stopped keeps no time and hears nobody: it is as good as lost."""
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG)) is not None:
+                if found.si_pid in self._sandboxes:
+                    os.kill(found.si_pid, signal.SIGKILL)
 
     def _remove_aside(self, workspace: Workspace) -> None:
         """A call may leave a million files; the next sandbox is not to wait for that."""

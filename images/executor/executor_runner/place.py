@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from executor_runner.cgroup import MemoryGroup
@@ -21,7 +20,6 @@ class Place(NamedTuple):
     reaper: Reaper
     group: MemoryGroup | None  # the control group that the kernel enforces the memory limit with
     base_env: Mapping[str, str]
-    extra_storage: tuple[Path, ...] = ()  # folders outside the workspace that count against the disk limit
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

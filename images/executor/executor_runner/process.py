@@ -162,7 +162,6 @@ class Reaper:
 
     def __init__(self) -> None:
         self.endings: dict[int, Ending] = {}
-        self.reaped = 0
         self.none_left = False
 
     def reap(self) -> None:
@@ -176,7 +175,6 @@ class Reaper:
             if pid == 0:
                 self.none_left = False
                 return
-            self.reaped += 1
             code = os.waitstatus_to_exitcode(status)
             self.endings[pid] = Ending(code, None) if code >= 0 else Ending(None, -code)
 
