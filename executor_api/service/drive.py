@@ -176,7 +176,13 @@ class Drive:
             return
         why = f": {error}" if isinstance(error, ExecutorError) else ""
         lost = Evidence(Reason.SANDBOX_LOST, f"internal error of the service: {type(error).__name__}{why}")
-        await self._settle(without_report(self.live, lost))
+        ending = without_report(self.live, lost)
+        try:
+            await self._settle(ending)
+        except Exception:  # noqa: BLE001 - settling itself may be what fails, and nobody shall wait for ever
+            _log.exception("an outcome is in memory only", execution=self.live.record.id)
+            now = self._workplace.clock.now()
+            self.live.abandon(status=ending.outcome.status, outcome=ending.outcome, finished_at=now)
 
     def _leave(self) -> None:
         if self._asking is not None:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from support.house import House, ended, submission
+from support.house import House, ended, history, submission
 from support.scripted import Script, stdout
 
 from executor_api.backends.base import SandboxFailedError
-from executor_api.domain.execution import Event, Execution
+from executor_api.domain.execution import Event, EventKind, Execution
 from executor_api.domain.outcome import Evidence, Reason, Status
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.template import Template
@@ -30,6 +30,16 @@ class RefusingStore(SqliteStore):
         if self.refusals > 0:
             self.refusals -= 1
             raise UnavailableError("disk full")
+        await super().save(execution, events)
+
+
+class BrokenStore(SqliteStore):
+    """A store that fails in a way nobody has foreseen, at every outcome."""
+
+    async def save(self, execution: Execution, events: Sequence[Event] = ()) -> None:
+        """Fail if it is an outcome."""
+        if execution.status.finished:
+            raise ZeroDivisionError("oops")
         await super().save(execution, events)
 
 
@@ -98,6 +108,19 @@ async def test_a_store_that_refuses_for_a_moment_delays_the_outcome_only(house: 
     assert (execution.status, store.refusals) == (Status.SUCCEEDED, 0)
     await house.crash(service)
     assert (await (await house.open()).get("default", execution.id)) == execution
+
+
+async def test_a_fault_in_settling_leaves_nobody_waiting(house: House) -> None:
+    """Where even the failure can't be settled, it is told from memory; a restart settles the record for good."""
+    service = await house.open(BrokenStore(house.data_dir / "executions.sqlite3"))
+    accepted = await service.submit(submission())
+    events = await history(service, accepted)
+    told = await service.get(accepted.tenant, accepted.id)
+    assert (told.status, told.outcome.reason) == (Status.FAILED, Reason.SANDBOX_LOST)
+    assert events[-1].kind is EventKind.FINISHED
+    await service.stop(5)
+    again = await house.open()
+    assert (await again.wait(told.id, 10)).status.finished
 
 
 async def test_a_cancel_that_cant_be_recorded_changes_nothing(house: House) -> None:
