@@ -22,9 +22,9 @@ from pydantic import ValidationError
 
 from executor_api.backends.base import ConnectionLostError, Health, Sandbox
 from executor_api.backends.local.backend import LocalBackend
-from executor_api.domain.execution import Event, EventKind, Output
+from executor_api.domain.execution import Event, Output
 from executor_api.domain.outcome import Outcome, Reason, Status, settle, settle_without_report
-from executor_api.domain.output import assemble
+from executor_api.domain.output import FRAME_EVENTS, assemble
 from executor_api.domain.report import read_report
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.runner_call import runner_call
@@ -37,12 +37,6 @@ from executor_runner.protocol.shapes import Report
 OnOutput = Callable[[int, bytes], None]
 """Called with 1 or 2 (stdout, stderr) and bytes as they come, on the executor's own thread: be quick."""
 
-_EVENTS = {
-    FrameKind.STDOUT: EventKind.STDOUT,
-    FrameKind.STDERR: EventKind.STDERR,
-    FrameKind.GAP: EventKind.GAP,
-    FrameKind.ARTIFACT: EventKind.ARTIFACT,
-}
 _STREAMS = {FrameKind.STDOUT: 1, FrameKind.STDERR: 2}
 _T = TypeVar("_T")
 
@@ -215,8 +209,8 @@ async def _collect(
         async for frame in _frames(sandbox.dispatch(call)):
             if frame.kind is FrameKind.REPORT:
                 return events, read_report(frame.payload, name)
-            if frame.kind in _EVENTS:
-                events.append(Event(len(events) + 1, _EVENTS[frame.kind], frame.payload))
+            if frame.kind in FRAME_EVENTS:
+                events.append(Event(len(events) + 1, FRAME_EVENTS[frame.kind], frame.payload))
             if on_output is not None and frame.kind in _STREAMS:
                 on_output(_STREAMS[frame.kind], frame.payload)
     except ConnectionLostError:

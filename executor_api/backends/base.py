@@ -157,7 +157,3 @@ class Backend(Protocol):
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
         """Delete sandboxes of this service whose execution id ``is_wanted`` denies; return how many."""
         ...
-
-    def describe(self) -> Mapping[str, object]:
-        """What an operator wants to see of it, for logs and status pages."""
-        ...

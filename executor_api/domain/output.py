@@ -11,7 +11,13 @@ from executor_runner.protocol.podlog import LogCopy
 from executor_runner.protocol.shapes import Gap
 
 STREAM_EVENTS = {Stream.STDOUT: EventKind.STDOUT, Stream.STDERR: EventKind.STDERR}
-_LOG_EVENTS = {FrameKind.STDOUT: EventKind.STDOUT, FrameKind.STDERR: EventKind.STDERR}
+FRAME_EVENTS = {
+    FrameKind.STDOUT: EventKind.STDOUT,
+    FrameKind.STDERR: EventKind.STDERR,
+    FrameKind.GAP: EventKind.GAP,
+    FrameKind.ARTIFACT: EventKind.ARTIFACT,
+}
+"""Frames that become events as they are."""
 
 
 def assemble(events: Iterable[Event]) -> Output:
@@ -64,7 +70,7 @@ def missing_from(have: Output, copy: LogCopy) -> Iterator[tuple[EventKind, bytes
                 gapped[stream] = True
                 yield EventKind.GAP, data
             continue
-        kind = _LOG_EVENTS[frame_kind]
+        kind = FRAME_EVENTS[frame_kind]
         if kind in skip:
             old = min(len(data), skip[kind])
             skip[kind] -= old

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import structlog
 
 from executor_api.backends.base import ClaimedError, ConnectionLostError, Sandbox
-from executor_api.domain.execution import EventKind
 from executor_api.domain.outcome import Status
+from executor_api.domain.output import FRAME_EVENTS
 from executor_api.domain.report import BadReportError, read_report
 from executor_api.errors import UnavailableError
 from executor_api.service.clock import Clock, backoff
@@ -19,12 +19,6 @@ from executor_api.service.timeline import Timeline
 from executor_runner.protocol.frames import Frame, FrameDecoder, FrameKind, ProtocolError
 from executor_runner.protocol.shapes import Report
 
-_EVENTS = {
-    FrameKind.STDOUT: EventKind.STDOUT,
-    FrameKind.STDERR: EventKind.STDERR,
-    FrameKind.GAP: EventKind.GAP,
-    FrameKind.ARTIFACT: EventKind.ARTIFACT,
-}
 _MOST_REFUSALS = 8
 """So often (some 4 s) we ask a runner that has a call but gives no journal, or sends what is none."""
 
@@ -125,8 +119,8 @@ class Journal:
     def _take(self, frame: Frame) -> None:
         if frame.kind is FrameKind.STARTED:
             self._take_start(frame)
-        elif frame.kind in _EVENTS:
-            self._live.emit(_EVENTS[frame.kind], frame.payload, frame.end_offset)
+        elif frame.kind in FRAME_EVENTS:
+            self._live.emit(FRAME_EVENTS[frame.kind], frame.payload, frame.end_offset)
 
     def _take_start(self, frame: Frame) -> None:
         self._timeline.mark("running")

@@ -138,7 +138,9 @@ def test_a_runner_killed_by_its_call_loses_the_sandbox_only(executor: Executor, 
 
 def test_a_call_that_stops_its_runner_is_lost(executor: Executor, marked: Marked) -> None:
     """Without a PID namespace a call can reach its runner; a stopped one is ended with all it ran."""
-    result = executor.run(f"{marked.sleeper()} & echo before; sleep 0.3; kill -STOP $PPID; {marked.sleeper()}", timeout=3)
+    result = executor.run(
+        f"{marked.sleeper()} & echo before; sleep 0.3; kill -STOP $PPID; {marked.sleeper()}", timeout=3
+    )
     assert result.stdout == "before\n"
     assert result.reason in (Reason.SANDBOX_LOST, Reason.TIMEOUT)  # PID 1 can't be stopped from inside
     eventually(lambda: not marked.pids())

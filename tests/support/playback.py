@@ -139,6 +139,3 @@ class ScriptedBackend:
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
         return 0
-
-    def describe(self) -> Mapping[str, object]:
-        return {}

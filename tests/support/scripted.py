@@ -293,10 +293,6 @@ class ScriptedBackend:
             self.deleted.put_nowait(name)
         return len(doomed)
 
-    def describe(self) -> Mapping[str, object]:
-        """Nothing."""
-        return {}
-
 
 def log_copy(*frames: tuple[FrameKind, bytes]) -> LogCopy:
     """A pod's log as the backend parsed it."""

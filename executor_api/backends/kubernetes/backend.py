@@ -159,17 +159,6 @@ class KubernetesBackend:
                 deleted += await cluster.delete_job(job.name)
         return deleted
 
-    def describe(self) -> Mapping[str, object]:
-        """Where it works and how."""
-        way = self._cluster and self._cluster.dialer.way
-        return {
-            "namespace": self._settings.namespace,
-            "image": self._settings.image,
-            "api_server": self._cluster and self._cluster.client.host,
-            "dispatch": way or self._settings.dispatch.value,
-            "service_id": self._settings.service_id,
-        }
-
     def _connected(self) -> Cluster:
         if self._cluster is None:
             raise UnavailableError(self._problems[0] if self._problems else "the Kubernetes backend is not connected")

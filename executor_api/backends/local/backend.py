@@ -80,10 +80,6 @@ class LocalBackend:
         del is_wanted
         return 0
 
-    def describe(self) -> Mapping[str, object]:
-        """Isolation in force."""
-        return {"isolation": sorted(self._isolations())}
-
     async def _started(self) -> bool:
         try:
             await self._nursery(self._kind((), "none"))
