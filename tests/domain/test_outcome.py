@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 import pytest
-from support.scripted import report
+from support.reports import report
 
 from executor_api.domain.outcome import NEXT, Evidence, Reason, Status, settle, settle_without_report, signal_name
 from executor_runner.protocol.shapes import Cause

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.scripted import report
+from support.reports import report
 
 from executor_api.domain.report import BadReportError, read_report
 from executor_runner.protocol.frames import encode_json

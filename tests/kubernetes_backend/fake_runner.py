@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 from aiohttp import web
+from support.reports import report
 
 from executor_runner.protocol import CALL_PATH, DONE_PATH, PORT, TOKEN_HEADER
 from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
-from executor_runner.protocol.shapes import Report
 from executor_runner.protocol.tokens import token_hash
-
-
-def report(execution_id: str = "e1", **fields: object) -> Report:
-    """A report of a call that succeeded and printed nothing, but for the given fields."""
-    plain: Report = {
-        "version": 1,
-        "execution_id": execution_id,
-        "cause": None,
-        "message": "",
-        "exit_code": 0,
-        "signal": None,
-        "stdout_bytes": 0,
-        "stderr_bytes": 0,
-        "stdout_dropped_bytes": 0,
-        "stderr_dropped_bytes": 0,
-        "run_ms": 1.0,
-        "collect_ms": 1.0,
-        "usage": {"cpu_seconds": 0.0, "peak_memory_bytes": 0},
-        "processes": {"left_behind": 0, "zombies": 0, "unkillable": 0},
-    }
-    plain.update(fields)  # type: ignore[typeddict-item]
-    return plain
 
 
 class FakeRunner:
@@ -77,9 +56,9 @@ class FakeRunner:
             self.complete = kind is FrameKind.REPORT
             self._grown.notify_all()
 
-    async def finish(self, **fields: object) -> None:
+    async def finish(self, **fields: Any) -> None:
         """Append the report."""
-        await self.write(FrameKind.REPORT, encode_json(report(**fields)))  # type: ignore[arg-type]
+        await self.write(FrameKind.REPORT, encode_json(report(**fields)))
 
     def cut(self) -> None:
         """Cut the connections of all readers."""

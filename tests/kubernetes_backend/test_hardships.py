@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from support.reports import report
 
 from executor_api.backends.base import ConnectionLostError, SandboxFailedError
 from executor_api.backends.kubernetes.client import ApiClient
@@ -22,7 +23,6 @@ from executor_runner.protocol import podlog
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.tokens import sandbox_token
 from kubernetes_backend.fake_apiserver import JOBS, PODS, REVIEWS, status
-from kubernetes_backend.fake_runner import report
 from kubernetes_backend.world import MASTER_KEY, World, plan_of, ready, until
 
 FORBIDDEN = 'jobs.batch is forbidden: User "u" cannot create resource "jobs"'

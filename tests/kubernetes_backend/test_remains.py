@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.reports import report
 
 from executor_api.domain.outcome import Evidence, Reason
 from executor_runner.protocol import podlog
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.tokens import sandbox_token
 from kubernetes_backend.fake_objects import Object
-from kubernetes_backend.fake_runner import report
 from kubernetes_backend.world import MASTER_KEY, World, plan_of, ready
 
 TOKEN = sandbox_token(MASTER_KEY, "x-1")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from support.house import House, ended, submission
-from support.scripted import LOST, Script, log_copy, report, stderr, stdout
+from support.reports import report
+from support.scripted import LOST, Script, log_copy, stderr, stdout
 
 from executor_api.backends.base import LastWords
 from executor_api.domain.outcome import Evidence, Reason, Status

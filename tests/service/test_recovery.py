@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from support.house import House, history, submission
-from support.scripted import Script, ScriptedSandbox, report, stderr, stdout
+from support.reports import report
+from support.scripted import Script, ScriptedSandbox, stderr, stdout
 
 from executor_api.backends.base import LastWords
 from executor_api.domain.execution import Event, EventKind, Execution, SandboxDetails

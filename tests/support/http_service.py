@@ -21,7 +21,7 @@ from executor_api.http.protocol import protocol
 from executor_api.service.execution_service import ExecutionService, Limits
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.settings import Settings
-from support.playback import WAITING, ScriptedBackend
+from support.playback import WAITING, PlaybackBackend
 
 TEMPLATES = {
     "default": Template(name="default"),
@@ -36,7 +36,7 @@ class Service:
     client: httpx.AsyncClient
     port: int
     executions: ExecutionService
-    backend: ScriptedBackend
+    backend: PlaybackBackend
     settings: Settings
     document: dict[str, Any]
 
@@ -69,7 +69,7 @@ ServiceMaker = Callable[..., Awaitable[Service]]
 @contextlib.asynccontextmanager
 async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
     """Serve until the block ends; calls that still wait are ended then."""
-    backend, metrics = ScriptedBackend(), Metrics()
+    backend, metrics = PlaybackBackend(), Metrics()
     limits = Limits(
         max_concurrency=settings.max_concurrency, max_queue=settings.max_queue, keep_seconds=3600, keep_bytes=2**30
     )

@@ -15,7 +15,8 @@ from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
 from executor_api.domain.template import Plan, Template
 from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
-from executor_runner.protocol.shapes import Call, Cause, Report
+from executor_runner.protocol.shapes import Call, Cause
+from support.reports import report
 
 Frames = list[tuple[FrameKind, bytes]]
 
@@ -23,35 +24,25 @@ WAITING = "wait"
 """A call with this code prints ``waiting`` and ends when the test says so."""
 
 
-def report(execution_id: str, frames: Frames, **changes: Any) -> Report:
+def _printed(frames: Frames) -> dict[str, int]:
+    """What a report says of such frames."""
     sizes = {kind: sum(len(data) for found, data in frames if found is kind) for kind in FrameKind}
     gaps = [json.loads(data) for kind, data in frames if kind is FrameKind.GAP]
     dropped = [sum(gap["dropped_bytes"] for gap in gaps if gap["stream"] == stream) for stream in (1, 2)]
-    found = Report(
-        version=1,
-        execution_id=execution_id,
-        cause=None,
-        message="",
-        exit_code=0,
-        signal=None,
-        stdout_bytes=sizes[FrameKind.STDOUT] + dropped[0],
-        stderr_bytes=sizes[FrameKind.STDERR] + dropped[1],
-        stdout_dropped_bytes=dropped[0],
-        stderr_dropped_bytes=dropped[1],
-        run_ms=1.5,
-        collect_ms=0.25,
-        usage={"cpu_seconds": 0.01, "peak_memory_bytes": 4096},
-        processes={"left_behind": 0, "zombies": 0, "unkillable": 0},
-    )
-    return Report(**{**found, **changes})  # type: ignore[typeddict-item]
+    return {
+        "stdout_bytes": sizes[FrameKind.STDOUT] + dropped[0],
+        "stderr_bytes": sizes[FrameKind.STDERR] + dropped[1],
+        "stdout_dropped_bytes": dropped[0],
+        "stderr_dropped_bytes": dropped[1],
+    }
 
 
 @dataclass
-class ScriptedSandbox:
+class PlaybackSandbox:
     """Plays the frames that belong to its call's code."""
 
     name: str
-    backend: ScriptedBackend
+    backend: PlaybackBackend
     start: Start = Start.WARM
     timings: SandboxTimings = field(default_factory=lambda: SandboxTimings(create=0.5))
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,7 +64,7 @@ class ScriptedSandbox:
             yield encode_frame(kind, data)
         if code == WAITING:
             changes = await self._released()
-        yield encode_frame(FrameKind.REPORT, encode_json(report(wanted["execution_id"], frames, **changes)))
+        yield encode_frame(FrameKind.REPORT, encode_json(report(wanted["execution_id"], **_printed(frames), **changes)))
 
     async def _released(self) -> dict[str, Any]:
         self.backend.waiting.set()
@@ -104,7 +95,7 @@ class ScriptedSandbox:
 
 
 @dataclass
-class ScriptedBackend:
+class PlaybackBackend:
     """Makes sandboxes that play ``scripts``: code to frames and changes of the report."""
 
     name: str = "local"
@@ -131,8 +122,8 @@ class ScriptedBackend:
             raise self.fault
         return Health(not self.problems, self.problems, ("scripted",))
 
-    async def create(self, name: str, execution_id: str, plan: Plan) -> ScriptedSandbox:
-        return ScriptedSandbox(name, self)
+    async def create(self, name: str, execution_id: str, plan: Plan) -> PlaybackSandbox:
+        return PlaybackSandbox(name, self)
 
     async def find(self, name: str) -> None:
         return None

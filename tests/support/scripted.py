@@ -21,7 +21,8 @@ from executor_api.domain.outcome import Evidence, Reason
 from executor_api.domain.template import Plan, Template
 from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_frame, encode_json
 from executor_runner.protocol.podlog import LogCopy
-from executor_runner.protocol.shapes import Cause, Report
+from executor_runner.protocol.shapes import Cause
+from support.reports import report
 
 LOST = Evidence(Reason.SANDBOX_LOST, "it is gone")
 
@@ -44,26 +45,6 @@ def gap(stream: Stream, dropped: int) -> bytes:
 def artifact(path: str, content: bytes) -> bytes:
     """A frame that brings back a file."""
     return encode_frame(FrameKind.ARTIFACT, encode_artifact(path, content))
-
-
-def report(execution_id: str, **fields: Any) -> Report:
-    """A report of a call that ended well unless ``fields`` say otherwise."""
-    base = {
-        "version": 1,
-        "cause": None,
-        "message": "",
-        "exit_code": 0,
-        "signal": None,
-        "stdout_bytes": 0,
-        "stderr_bytes": 0,
-        "stdout_dropped_bytes": 0,
-        "stderr_dropped_bytes": 0,
-        "run_ms": 1.5,
-        "collect_ms": 0.5,
-        "usage": {"cpu_seconds": 0.01, "peak_memory_bytes": 1000},
-        "processes": {"left_behind": 0, "zombies": 0, "unkillable": 0},
-    }
-    return {"execution_id": execution_id, **base, **fields}  # type: ignore[typeddict-item]
 
 
 class Fate(Enum):
