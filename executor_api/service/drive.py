@@ -55,6 +55,7 @@ class Drive:
         finally:
             self._leave()
         await asyncio.sleep(0)  # who waited for the outcome goes first
+        self._count()
         await self._release()
 
     async def cancel(self) -> None:
@@ -146,8 +147,6 @@ class Drive:
             timings=merged(self.live.record.timings, timeline.timings(phases, ending.report, total)),
         )
         timeline.mark("finished")
-        self._workplace.metrics.finished(self.live.record)
-        self._workplace.metrics.result_source(ending.source)
 
     async def _finish(self, **fields: Any) -> None:
         """Store the outcome; if the store refuses for long, tell it at least to those who wait now."""
@@ -182,13 +181,21 @@ class Drive:
         except Exception:  # noqa: BLE001 - settling itself may be what fails, and nobody shall wait for ever
             _log.exception("an outcome is in memory only", execution=self.live.record.id)
             now = self._workplace.clock.now()
-            self.live.abandon(status=ending.outcome.status, outcome=ending.outcome, finished_at=now)
+            self.live.abandon(
+                status=ending.outcome.status, outcome=ending.outcome, finished_at=now, result_source=ending.source
+            )
 
     def _leave(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
         if self.live.record.status.finished:
             self._on_settled(self)
+
+    def _count(self) -> None:
+        record = self.live.record
+        if record.result_source is not None:
+            self._workplace.metrics.finished(record)
+            self._workplace.metrics.result_source(record.result_source)
 
     async def _release(self) -> None:
         """Give the sandbox back, unless the store lacks the outcome: then a restart finds the truth in it."""
