@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -18,6 +19,7 @@ from support.machine import Marked, eventually, nurseries, zombies
 
 from executor_api import Executor
 from executor_api.backends.local.backend import LocalBackend
+from executor_api.backends.local.nursery import Nursery, NurseryKind
 from executor_api.domain.outcome import Reason
 from executor_api.domain.template import Template
 from executor_api.errors import UnavailableError
@@ -101,6 +103,24 @@ def test_a_nursery_that_died_is_started_again(executor: Executor) -> None:
         assert sleeping.result(20).reason is Reason.SANDBOX_LOST
     eventually(lambda: not zombies())
     assert executor.run("echo again").stdout == "again\n"
+
+
+async def test_a_nursery_found_dead_by_who_asks_it_is_waited_for() -> None:
+    """Whichever side notices first, the one who asks for a sandbox or the one who listens, no zombie stays."""
+    others = nurseries()
+    nursery = Nursery(NurseryKind((), "none", namespaces=False), stock=1)
+    await nursery.start(os.environ)
+    sock, _ = await nursery.take()
+    sock.close()
+    (process,) = set(nurseries()) - set(others)
+    made = process.children(recursive=True)
+    process.kill()
+    while process.status() != psutil.STATUS_ZOMBIE:
+        pass  # awaiting would let the event loop see it first
+    psutil.wait_procs(made, 10)
+    with pytest.raises(UnavailableError):
+        await nursery.take()
+    await asyncio.to_thread(eventually, lambda: not zombies())
 
 
 def below(process: psutil.Process, name: str) -> list[psutil.Process]:

@@ -104,12 +104,12 @@ class Nursery:
 
     async def stop(self) -> None:
         """End it; the process kills every sandbox first. Safe to call twice."""
+        await asyncio.shield(self._end())
+
+    def _end(self) -> asyncio.Task[None]:
+        """Make no more; wait for the process and remove its folder, once, whoever finds out first that it is over."""
         self._forget()
         self._refuse(_ENDED)
-        await asyncio.shield(self._clear_up())
-
-    def _clear_up(self) -> asyncio.Task[None]:
-        """Wait for the process and remove its folder, once, whoever asks."""
         if self._clearing is None:
             self._clearing = asyncio.get_running_loop().create_task(self._clear())
         return self._clearing
@@ -153,16 +153,17 @@ class Nursery:
 
     def _refill(self) -> None:
         self._stop_timer()
+        if self._control is None:
+            self._refuse(_ENDED)
+            return
         missing = self._stock + len(self._wanted) - len(self._waiting) - self._asked
-        if missing > 0 and self._control is not None:
+        if missing > 0:
             try:
                 self._asked += self._control.send(MAKE * missing)
             except BlockingIOError:
                 pass  # its queue is full: asked again when it answers
             except OSError:
-                self._forget()
-        if self._control is None:
-            self._refuse(_ENDED)
+                self._end()
 
     def _on_message(self) -> None:
         if self._control is None:
@@ -174,9 +175,7 @@ class Nursery:
         except OSError:
             data, descriptors = b"", []
         if not data:
-            self._forget()
-            self._refuse(_ENDED)
-            self._clear_up()
+            self._end()
             return
         self._received += data
         self._descriptors += descriptors
