@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
-from executor_api.backends.base import ConnectionLostError, Health, Sandbox
+from executor_api.backends.base import Claim, ConnectionLostError, Health, NotTakenError, Sandbox
 from executor_api.backends.local.backend import LocalBackend
 from executor_api.domain.execution import Event, Output
 from executor_api.domain.outcome import Outcome, Reason, Status, settle, settle_without_report
@@ -37,6 +37,7 @@ from executor_runner.protocol.shapes import Report
 OnOutput = Callable[[int, bytes], None]
 """Called with 1 or 2 (stdout, stderr) and bytes as they come, on the executor's own thread: be quick."""
 
+_TENANT = "default"
 _STREAMS = {FrameKind.STDOUT: 1, FrameKind.STDERR: 2}
 _T = TypeVar("_T")
 
@@ -186,13 +187,17 @@ class Executor:
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     async def _run(self, planned: Plan, on_output: OnOutput | None) -> Result:
-        name = f"x-{os.getpid()}-{next(self._names)}"
-        call = _encoded(planned, name)
-        sandbox = await self._backend.create(name, name, planned)
-        try:
-            events, report = await _collect(sandbox, call, name, on_output)
-        finally:
-            await sandbox.release()
+        claim = Claim(f"x-{os.getpid()}-{next(self._names)}", _TENANT, planned)
+        while True:
+            sandbox = await self._backend.claim(claim)
+            report: Report | None = None
+            try:
+                events, report = await _collect(sandbox, _encoded(claim, sandbox), claim.execution_id, on_output)
+                break
+            except NotTakenError:
+                continue
+            finally:
+                await sandbox.release(sound=report is not None and report["processes"]["unkillable"] == 0)
         output = assemble(events)
         if report is not None:
             return Result(settle(report), output)
@@ -238,8 +243,8 @@ def _planned(fields: dict[str, Any], templates: dict[str, Template]) -> Plan:
     )
 
 
-def _encoded(planned: Plan, name: str) -> bytes:
+def _encoded(claim: Claim, sandbox: Sandbox) -> bytes:
     try:
-        return encode_json(runner_call(planned, name))
+        return encode_json(runner_call(claim.plan, claim.execution_id, claim.tenant, sandbox.follows))
     except (TypeError, ValueError) as error:  # all else is text by now
         raise InvalidRequestError(FieldProblem("args", f"and `kwargs` must be JSON: {error}")) from None

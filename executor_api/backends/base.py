@@ -8,6 +8,7 @@ from typing import Protocol
 
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence
+from executor_api.domain.pool import PoolStatus
 from executor_api.domain.template import Plan, Template
 from executor_api.errors import ExecutorError
 from executor_runner.protocol.podlog import LogCopy
@@ -27,13 +28,18 @@ class ConnectionLostError(ExecutorError):
 
 
 class ClaimedError(ExecutorError):
-    """The runner has accepted a call before (HTTP 409). If it was ours, resume; else it is somebody else's sandbox."""
+    """The runner has accepted this very call before; resume."""
+
+
+class NotTakenError(ExecutorError):
+    """A sandbox that waited did not take the call and never will: it has another's, or has died. Try another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxTimings:
     """Milliseconds, as far as the backend can tell them apart."""
 
+    waited: float | None = None  # for the pool, before there was one to claim
     create: float | None = None
     schedule: float | None = None
     start: float | None = None
@@ -53,8 +59,15 @@ class LastWords:
     source: str = "evidence"  # "status", "log" or "evidence"
 
 
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No waiting sandbox could be had; ``reason`` tells the caller why its call has one made (``cold_reason``)."""
+
+    reason: str
+
+
 class Sandbox(Protocol):
-    """One isolated place that takes exactly one call."""
+    """One isolated place for one call; with ``isolation: reuse``, for one call after the other of one tenant."""
 
     @property
     def details(self) -> SandboxDetails:
@@ -64,6 +77,11 @@ class Sandbox(Protocol):
     @property
     def start(self) -> Start:
         """Whether it was waiting or is made for this call."""
+        ...
+
+    @property
+    def follows(self) -> str:
+        """The execution whose call it had before; "" for a sandbox that had none."""
         ...
 
     @property
@@ -79,12 +97,15 @@ class Sandbox(Protocol):
         """Hand over the call (JSON) and yield the journal from offset 0, cut anywhere.
 
         The iterator ends when the journal is complete or the connection is closed; the frames tell which. Raises
-        `ClaimedError` and `ConnectionLostError`.
+        `ClaimedError`, `ConnectionLostError` and, only of a sandbox that waited, `NotTakenError`.
         """
         ...
 
     def resume(self, offset: int) -> AsyncIterator[bytes]:
-        """Yield the journal of the call this sandbox already has, from a byte offset. Raises `ConnectionLostError`."""
+        """Yield the journal of the call this sandbox already has, from a byte offset.
+
+        Raises `ConnectionLostError`, and `NotTakenError` if the call it has is another one.
+        """
         ...
 
     async def cancel(self) -> None:
@@ -103,9 +124,21 @@ class Sandbox(Protocol):
         """Why somebody outside told this sandbox to end, if the backend can see it (deleted, evicted, preempted)."""
         ...
 
-    async def release(self) -> None:
-        """The outcome is stored: give the sandbox back, which deletes it. Never raises; safe to call twice."""
+    async def release(self, *, sound: bool = False) -> None:
+        """The outcome is stored: give the sandbox back. Never raises; safe to call twice.
+
+        This deletes it, unless it is for reuse and ``sound``: its call ended with a report, and nothing is odd.
+        """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who needs a sandbox, and for what."""
+
+    execution_id: str
+    tenant: str
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +174,19 @@ class Backend(Protocol):
         """Take these as the ones in force. Raises `ConfigurationError`; then those before stay in use."""
         ...
 
-    async def create(self, name: str, execution_id: str, plan: Plan) -> Sandbox:
+    async def claim(self, claim: Claim) -> Sandbox | Miss:
+        """Reserve a waiting sandbox; wait for one only as the template's miss policy says.
+
+        Between choosing and reserving nothing awaits, so that no two calls of this process get the same. Raises
+        `UnavailableError`.
+        """
+        ...
+
+    def pools(self) -> tuple[PoolStatus, ...]:
+        """The state of every pool, by template name, from memory."""
+        ...
+
+    async def create(self, name: str, claim: Claim) -> Sandbox:
         """Start making a sandbox for this execution and return at once.
 
         ``name`` is unique and was recorded before, so that a crashed service finds the sandbox again. Creating a name
@@ -150,8 +195,11 @@ class Backend(Protocol):
         """
         ...
 
-    async def find(self, name: str) -> Sandbox | None:
-        """The sandbox of this name if it still exists, to take up a call after a restart. Raises `UnavailableError`."""
+    async def find(self, name: str, execution_id: str) -> Sandbox | None:
+        """The sandbox of this name if it still exists, to take up this execution's call in it again.
+
+        Raises `UnavailableError`.
+        """
         ...
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 
+from executor_api.domain.request import Isolation
 from executor_api.domain.template import Plan
-from executor_runner.protocol.shapes import Call, Limits, PythonCode, ScriptCode
+from executor_runner.protocol.shapes import Call, Limits, PythonCode, Reuse, ScriptCode
 
 DEFAULT_ENV = {"LANG": "C.UTF-8"}
 """What every child gets unless template or request say otherwise. PATH, HOME and TMPDIR are the runner's to set."""
@@ -17,8 +19,8 @@ _BYTE_ORDER_MARK = "\ufeff"
 """Python skips it at the start of a file, but not of a text."""
 
 
-def runner_call(plan: Plan, execution_id: str, traceparent: str | None = None) -> Call:
-    """Put the plan into the protocol's shape."""
+def runner_call(plan: Plan, execution_id: str, tenant: str, follows: str = "", traceparent: str | None = None) -> Call:
+    """Put the plan into the protocol's shape. ``follows``: the call that its sandbox had before, if it is for reuse."""
     request, template = plan.request, plan.template
     return Call(
         execution_id=execution_id,
@@ -32,6 +34,7 @@ def runner_call(plan: Plan, execution_id: str, traceparent: str | None = None) -
         timeout_seconds=plan.timeout_seconds,
         grace_seconds=template.grace_seconds,
         limits=_limits(plan),
+        reuse=_reuse(plan, tenant, follows),
     )
 
 
@@ -72,6 +75,13 @@ def _limits(plan: Plan) -> Limits:
         artifact_bytes=template.artifact_bytes,
         value_bytes=template.value_bytes,
     )
+
+
+def _reuse(plan: Plan, tenant: str, follows: str) -> Reuse | None:
+    if plan.request.isolation is not Isolation.REUSE:
+        return None
+    owner = hashlib.sha256(tenant.encode()).hexdigest()
+    return Reuse(tenant=owner, follows=follows, idle_seconds=plan.template.reuse.max_idle_seconds)
 
 
 def _base64(content: bytes) -> str:

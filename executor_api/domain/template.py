@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from executor_api.domain.pool_settings import PoolSettings, ReuseLimits, StrictModel
 from executor_api.domain.quantity import parse_bytes, parse_quantity
 from executor_api.domain.request import MAX_TIMEOUT, ExecutionRequest, Isolation, Quantity
 from executor_api.errors import FieldProblem, InvalidRequestError
@@ -23,11 +24,7 @@ def _dns_label(text: str) -> str:
     return text
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Language(_Strict):
+class Language(StrictModel):
     """A language that runs by exec: its source is written to a file, whose path replaces ``{file}``."""
 
     argv: tuple[str, ...] = Field(min_length=1, examples=[["node", "{file}"]])
@@ -40,7 +37,7 @@ class Language(_Strict):
         return self
 
 
-class GpuAllowance(_Strict):
+class GpuAllowance(StrictModel):
     """Devices a template gives and allows."""
 
     count: int = Field(0, ge=0, le=64, description="Devices of a call that asks for none.")
@@ -50,7 +47,7 @@ class GpuAllowance(_Strict):
     )
 
 
-class Amount(_Strict):
+class Amount(StrictModel):
     """CPU, memory and disk of one sandbox."""
 
     cpu: Quantity
@@ -58,7 +55,7 @@ class Amount(_Strict):
     ephemeral_storage: Quantity
 
 
-class OutputLimits(_Strict):
+class OutputLimits(StrictModel):
     """How much output is kept, per stream."""
 
     keep_bytes: int = Field(
@@ -72,7 +69,7 @@ class OutputLimits(_Strict):
     )
 
 
-class Toleration(_Strict):
+class Toleration(StrictModel):
     """A Kubernetes toleration."""
 
     key: str | None = None
@@ -81,7 +78,7 @@ class Toleration(_Strict):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
-class Template(_Strict):
+class Template(StrictModel):
     """One kind of sandbox, as an operator describes it."""
 
     name: Annotated[str, AfterValidator(_dns_label)]
@@ -115,8 +112,10 @@ class Template(_Strict):
     open_files: int = Field(1024, ge=16, le=1_048_576, description="Descriptors per process.")
     env: dict[str, str] = Field({}, description="Environment variables of every call.")
     isolation: tuple[Isolation, ...] = Field(
-        (Isolation.SINGLE_USE,), min_length=1, description="Isolation a call may choose."
+        (Isolation.SINGLE_USE, Isolation.REUSE), min_length=1, description="Isolation a call may choose."
     )
+    pool: PoolSettings = PoolSettings()
+    reuse: ReuseLimits = ReuseLimits()
     network: Literal["none", "open"] = Field(
         "none", description="What the local backend gives: no network but loopback, or this machine's."
     )
@@ -132,7 +131,7 @@ class Template(_Strict):
     job_template: str | None = Field(None, description="Path of a Job template (*.yaml.j2); default: the built-in one.")
     runtime_class: str | None = None
     host_users: bool | None = Field(None, description="false asks for a user namespace.")
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = Field({})
     tolerations: tuple[Toleration, ...] = ()
     priority_class: str | None = None
     service_account: str | None = Field(None, description="Service account of the pods; its token is never mounted.")
@@ -146,8 +145,6 @@ class Template(_Strict):
             raise ValueError("timeout_seconds is more than max_timeout_seconds")
         if self.gpu.count > self.gpu.max_count:
             raise ValueError("gpu.count is more than gpu.max_count")
-        if self.isolation != (Isolation.SINGLE_USE,):
-            raise ValueError("isolation can only be [single_use] in this version")
         if "python" in self.languages:
             raise ValueError("languages.python is built in; leave it out")
         return self

@@ -40,7 +40,10 @@ class Journal:
         self._source: AsyncIterator[bytes] | None = None
 
     async def report(self, metrics: ServiceMetrics) -> Report | None:
-        """Read until the report. None if the sandbox ended without one that we could read."""
+        """Read until the report. None if the sandbox ended without one that we could read.
+
+        Raises `NotTakenError`.
+        """
         delays = backoff()
         while True:
             before = self._offset

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from executor_api.backends.base import Sandbox, SandboxFailedError, SandboxTimings
+from executor_api.backends.base import NotTakenError, Sandbox, SandboxFailedError, SandboxTimings
 from executor_api.domain.outcome import Evidence, Reason
 from executor_api.domain.runner_call import runner_call
 from executor_api.errors import ExecutorError, UnavailableError
@@ -21,7 +21,7 @@ from executor_api.service.patience import OutOfPatienceError
 from executor_api.service.timeline import merged
 from executor_api.service.workplace import COLLECT_SLACK, Assignment, Workplace
 from executor_runner.protocol.frames import encode_json
-from executor_runner.protocol.shapes import Report
+from executor_runner.protocol.shapes import Cause, Report
 
 _ANSWER_TO_CANCEL = 1.0
 """Seconds a client that cancels is held for the runner's having heard it."""
@@ -45,6 +45,7 @@ class Drive:
         self._launch = Launch(assignment, workplace)
         self._journal: Journal | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._sound = False  # the sandbox can serve another call
 
     async def run(self) -> None:
         """Drive to the end. Whatever fails in us, the execution gets an outcome; cancelling leaves it for a restart."""
@@ -85,22 +86,30 @@ class Drive:
 
     async def _driven(self) -> Ending:
         try:
-            if self.live.record.dispatched:
-                sandbox = await self._launch.found()
-            else:
-                sandbox = await self._launch.dispatchable()
+            sandbox, report = await self._served()
         except SandboxFailedError as failure:
             return without_report(self.live, failure.evidence)
-        report = await self._collected(sandbox)
         if report is None:
             return await from_last_words(self.live, sandbox)
+        self._sound = report["processes"]["unkillable"] == 0 and report["cause"] != Cause.TERMINATED
         return await from_journal(sandbox, report)
+
+    async def _served(self) -> tuple[Sandbox, Report | None]:
+        """By the first sandbox that takes the call. Raises `SandboxFailedError`."""
+        known = self.live.record.dispatched
+        sandbox = await (self._launch.found() if known else self._launch.dispatchable())
+        while True:
+            try:
+                return sandbox, await self._collected(sandbox)
+            except NotTakenError as error:
+                _log.info("a sandbox did not take the call", execution=self.live.record.id, error=str(error))
+                sandbox = await self._launch.another()
 
     async def _collected(self, sandbox: Sandbox) -> Report | None:
         """The report out of the journal, or None if there is only what the sandbox left behind."""
         if self._assignment.recovered and not await sandbox.alive():
             return None
-        journal = Journal(self.live, sandbox, self._call(), self.timeline, self._workplace.clock)
+        journal = Journal(self.live, sandbox, self._call(sandbox), self.timeline, self._workplace.clock)
         self._journal = journal
         if self.live.record.cancel_requested:
             self._ask(sandbox)
@@ -110,12 +119,12 @@ class Drive:
         except OutOfPatienceError:
             return None
 
-    def _call(self) -> bytes | None:
+    def _call(self, sandbox: Sandbox) -> bytes | None:
         """The call to send; None if it must not be sent (again): then a runner without it has nothing to tell."""
         record, plan = self.live.record, self._assignment.plan
         if plan is None or record.cancel_requested:
             return None
-        return encode_json(runner_call(plan, record.id, record.traceparent))
+        return encode_json(runner_call(plan, record.id, record.tenant, sandbox.follows, record.traceparent))
 
     def _seconds_to_report(self) -> float:
         plan = self._assignment.plan
@@ -206,8 +215,8 @@ class Drive:
         sandbox = self._launch.sandbox
         try:
             if sandbox is None and self._launch.may_exist:
-                sandbox = await self._workplace.backend.find(self._assignment.sandbox_name)
+                sandbox = await self._workplace.backend.find(self._assignment.sandbox_name, self.live.record.id)
         except UnavailableError:
             return  # nobody wants it any more: it is garbage, and collected as such
         if sandbox is not None:
-            await sandbox.release()
+            await sandbox.release(sound=self._sound)

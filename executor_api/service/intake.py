@@ -15,6 +15,7 @@ from executor_api.errors import FieldProblem, InvalidRequestError, UnavailableEr
 from executor_api.service.admission import Admission, Ticket
 from executor_api.service.clock import Clock
 from executor_api.service.store import Store
+from executor_api.service.workplace import own_sandbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,7 @@ class Intake:
             template_digest=plan.template.digest(),
             idempotency=IdempotencyKey(key, _digest(request_json)) if key is not None else None,
             traceparent=submission.traceparent,
-            # The name is known before the sandbox exists, so that a crash between the two loses neither.
-            sandbox=SandboxDetails(name=f"x-{execution_id.lower()}", backend=self._backend_name),
+            sandbox=SandboxDetails(name=own_sandbox(execution_id), backend=self._backend_name),
         )
 
     async def accept(self, draft: Execution, check_open: Callable[[], None]) -> Accepted:

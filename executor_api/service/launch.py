@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from executor_api.backends.base import Sandbox, SandboxFailedError
+from executor_api.backends.base import Claim, Miss, Sandbox, SandboxFailedError
+from executor_api.domain.execution import SandboxDetails
 from executor_api.domain.outcome import Evidence, Reason, Status
 from executor_api.domain.template import Plan
 from executor_api.errors import UnavailableError
@@ -19,7 +20,10 @@ START_SLACK = 5.0
 SEARCH_SECONDS = 300.0
 """How long after a restart we try to ask for the sandbox of a call that ran, beyond the call's own timeout."""
 SEARCH_PAUSE = 5.0
+MOST_REFUSALS = 3
+"""So many waiting sandboxes may turn out to be taken or dead before the call has one made for it."""
 
+_REFUSED = f"{MOST_REFUSALS} waiting sandboxes turned out to be taken by others, or to have died"
 _CANCELLED = Evidence(Reason.CANCELLED, "cancelled before it ran")
 _GONE = Evidence(Reason.SANDBOX_LOST, "the service stopped while the call ran, and its sandbox is gone")
 _UNKNOWN = Evidence(Reason.SANDBOX_LOST, "the service stopped while the call ran, and its sandbox can't be asked for")
@@ -36,6 +40,7 @@ class Launch:
         self._live = assignment.live
         self._workplace = workplace
         self._obstacle = ""
+        self._refusals = 0
 
     async def dispatchable(self) -> Sandbox:
         """Wait for a slot, make the sandbox, and commit that the call may run."""
@@ -45,6 +50,17 @@ class Launch:
         sandbox = await self._started()
         await self._commit(sandbox)
         return sandbox
+
+    async def another(self) -> Sandbox:
+        """A sandbox in place of one that waited and did not take the call."""
+        refused, self.sandbox = self.sandbox, None
+        self._refusals += 1
+        # It may be somebody else's: from here on nothing of this execution may lead to it.
+        own = SandboxDetails(name=self._assignment.own_sandbox, backend=self._workplace.backend.name)
+        self._live.change(dispatched=False, sandbox=own, start=None)
+        if refused is not None:
+            await refused.release()
+        return await self.dispatchable()
 
     async def found(self) -> Sandbox:
         """The sandbox of a call that ran when the service stopped."""
@@ -59,7 +75,7 @@ class Launch:
 
     async def _search(self, pause: float) -> None:
         try:
-            self.sandbox = await self._workplace.backend.find(self._assignment.sandbox_name)
+            self.sandbox = await self._workplace.backend.find(self._assignment.sandbox_name, self._live.record.id)
         except UnavailableError:
             await asyncio.sleep(pause)
             return
@@ -77,7 +93,7 @@ class Launch:
         self._live.emit_status(self._workplace.clock.now())
         self.may_exist = True
         async with self._unless_cancelled(plan.template.start_seconds + START_SLACK):
-            self.sandbox = await self._made(plan)
+            self.sandbox = await self._obtained(plan)
             await self.sandbox.ready()
         self._assignment.timeline.mark("ready")
         return self.sandbox
@@ -90,14 +106,28 @@ class Launch:
             )
         return self._assignment.plan
 
-    async def _made(self, plan: Plan) -> Sandbox:
+    async def _obtained(self, plan: Plan) -> Sandbox:
+        claim = Claim(self._live.record.id, self._live.record.tenant, plan)
         for delay in backoff():
             try:
-                return await self._workplace.backend.create(self._assignment.sandbox_name, self._live.record.id, plan)
+                sandbox = await self._claimed(claim)
+                return sandbox or await self._workplace.backend.create(self._assignment.own_sandbox, claim)
             except UnavailableError as error:
                 self._obstacle = f": {error}"
             await asyncio.sleep(delay)
         raise AssertionError("backoff never ends")
+
+    async def _claimed(self, claim: Claim) -> Sandbox | None:
+        if self._assignment.recovered:
+            return None  # its own sandbox may have been made before the restart
+        if self._refusals >= MOST_REFUSALS:
+            self._live.change(cold_reason=_REFUSED)
+            return None
+        found = await self._workplace.backend.claim(claim)
+        if isinstance(found, Miss):
+            self._live.change(cold_reason=found.reason)
+            return None
+        return found
 
     async def _commit(self, sandbox: Sandbox) -> None:
         timeline, metrics = self._assignment.timeline, self._workplace.metrics

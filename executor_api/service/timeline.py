@@ -44,7 +44,7 @@ class Timeline:
     def timings(self, sandbox: SandboxTimings, report: Report | None = None, total: float | None = None) -> Timings:
         """The phases as far as they are known; ``total`` is in ms too, from wherever it was counted."""
         return Timings(
-            queue=self.between("accepted", "admitted"),
+            queue=self._queued(sandbox.waited),
             claim=self.between("dispatched", "running"),
             create=sandbox.create,
             schedule=sandbox.schedule,
@@ -53,6 +53,11 @@ class Timeline:
             collect=report and report["collect_ms"],
             total=total,
         )
+
+    def _queued(self, waited: float | None) -> float | None:
+        """For a slot, and then for a sandbox of the pool."""
+        admitted = self.between("accepted", "admitted")
+        return None if admitted is None else admitted + (waited or 0.0)
 
     def overhead(self) -> Overhead | None:
         """What the service added; None if the call was not dispatched and reported in this process."""

@@ -17,6 +17,11 @@ COLLECT_SLACK = 15.0
 """Seconds beyond timeout and grace for artifacts, census and lost connections: the ring around the runner's own."""
 
 
+def own_sandbox(execution_id: str) -> str:
+    """The name of the sandbox made for one execution: known before it exists, so that a crash between loses neither."""
+    return f"x-{execution_id.lower()}"
+
+
 @dataclass(frozen=True, slots=True)
 class Workplace:
     """What all drives share."""
@@ -40,6 +45,11 @@ class Assignment:
 
     @property
     def sandbox_name(self) -> str:
-        """The name in the record."""
+        """The sandbox in the record: the one that may have the call."""
         sandbox = self.live.record.sandbox
-        return sandbox.name if sandbox is not None else self.live.record.id
+        return sandbox.name if sandbox is not None else self.own_sandbox
+
+    @property
+    def own_sandbox(self) -> str:
+        """The name of a sandbox made for this execution."""
+        return own_sandbox(self.live.record.id)

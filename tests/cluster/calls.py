@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
+from executor_api.backends.base import Claim
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.domain.request import ExecutionRequest
@@ -37,13 +38,13 @@ class OneCall:
 
     async def ready(self) -> KubernetesSandbox:
         """Make the sandbox and wait until it can be dialled."""
-        sandbox = await self.backend.create(self.name, f"e-{self.name}", self.plan)
+        sandbox = await self.backend.create(self.name, Claim(f"e-{self.name}", "t", self.plan))
         await sandbox.ready()
         return sandbox
 
     def source(self, sandbox: KubernetesSandbox) -> AbstractAsyncContextManager[AsyncGenerator[bytes, None]]:
         """Dispatch the call; gives its journal and closes the connection behind it."""
-        return aclosing(sandbox.dispatch(encode_json(runner_call(self.plan, f"e-{self.name}"))))
+        return aclosing(sandbox.dispatch(encode_json(runner_call(self.plan, f"e-{self.name}", "t"))))
 
     async def read(self, source: AsyncIterator[bytes], enough: FrameKind = FrameKind.REPORT) -> None:
         """Read until a frame of this kind."""

@@ -23,7 +23,7 @@ TEMPLATE = Template(
 
 def call(traceparent: str | None = None, **fields: Any) -> Call:
     request = ExecutionRequest.model_validate(fields)
-    return runner_call(plan(request, {"default": TEMPLATE}), "id", traceparent)
+    return runner_call(plan(request, {"default": TEMPLATE}), "id", "t", traceparent=traceparent)
 
 
 @pytest.mark.parametrize(

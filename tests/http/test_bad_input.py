@@ -47,7 +47,7 @@ BAD_BODIES: list[tuple[bytes, str, str]] = [
     (body(resources={"cpu": 0}), "invalid-request", "resources.cpu"),
     (body(resources={"gpu": {"count": 1}}), "invalid-request", "resources.gpu.count"),
     (body(template="gpu", resources={"gpu": {"count": 3}}), "invalid-request", "resources.gpu.count"),
-    (body(isolation="reuse"), "invalid-request", "isolation"),
+    (body(template="gpu", isolation="reuse"), "invalid-request", "isolation"),
     (body(labels={"a": "-"}), "invalid-request", "labels"),
 ]
 
@@ -70,7 +70,7 @@ async def test_a_bad_body_is_a_422_and_runs_nothing(service: Service, content: b
     [
         ({"template": "nope"}, ["default", "gpu"]),
         ({"language": "cobol"}, ["python", "bash"]),
-        ({"isolation": "reuse"}, ["single_use"]),
+        ({"template": "gpu", "isolation": "reuse"}, ["single_use"]),
         ({"template": "gpu", "resources": {"gpu": {"count": 1, "resource": "a.b/c"}}}, ["nvidia.com/gpu"]),
         ({"isolation": "x"}, ["single_use", "reuse"]),
     ],

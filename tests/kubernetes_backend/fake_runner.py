@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from support.reports import report
 
-from executor_runner.protocol import CALL_PATH, DONE_PATH, PORT, TOKEN_HEADER
+from executor_runner.protocol import CALL_PATH, DONE_PATH, PORT, TOKEN_HEADER, holder_text
 from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
 from executor_runner.protocol.tokens import token_hash
 
@@ -21,6 +21,8 @@ class FakeRunner:
         self.ip = ip
         self.calls: list[bytes] = []
         self.token = ""
+        self.execution_id = "e-x-1"
+        """Whose call it is to be: what `world.ready` makes."""
         self.cancelled = False
         self.done = asyncio.Event()
         self.claimed = asyncio.Event()
@@ -73,7 +75,7 @@ class FakeRunner:
         if self._is_refused(request):
             return web.Response(status=401, text="this sandbox has another token\n")
         if self.calls:
-            return web.Response(status=409, text="claimed\n")
+            return web.Response(status=409, text=holder_text(self.execution_id))
         self.calls.append(body)
         self.token = request.headers[TOKEN_HEADER]
         self.claimed.set()
@@ -84,6 +86,8 @@ class FakeRunner:
             return web.Response(status=401, text="this sandbox has another token\n")
         if not self.calls:
             return web.Response(status=404, text="no call yet\n")
+        if request.query["execution"] != self.execution_id:
+            return web.Response(status=409, text=holder_text(self.execution_id))
         return await self._stream(request, int(request.query["offset"]))
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from executor_api.backends.base import ClaimedError, ConnectionLostError
+from executor_api.backends.base import ClaimedError, ConnectionLostError, NotTakenError
 from executor_api.backends.kubernetes.settings import DispatchMode
 from executor_runner.protocol.frames import FrameDecoder, FrameKind
 from kubernetes_backend.fake_apiserver import PODS, status
@@ -71,12 +71,17 @@ async def test_second_call_is_refused(world: World) -> None:
     backend = await world.started()
     sandbox = await ready(backend)
     reading = asyncio.create_task(read(sandbox.dispatch(b"{}")))
-    await world.runners["x-1"].claimed.wait()
+    runner = world.runners["x-1"]
+    await runner.claimed.wait()
     with pytest.raises(ClaimedError):
         await read(sandbox.dispatch(b"{}"))
-    await world.runners["x-1"].finish()
+    runner.execution_id = "somebody else's"
+    for source in (sandbox.dispatch(b"{}"), sandbox.resume(0)):
+        with pytest.raises(NotTakenError, match="claimed by somebody else's"):
+            await read(source)
+    await runner.finish()
     await reading
-    assert len(world.runners["x-1"].calls) == 1
+    assert len(runner.calls) == 1
 
 
 async def test_cut_connection_is_taken_up_again(world: World) -> None:

@@ -23,7 +23,7 @@ from executor_runner.protocol import podlog
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.tokens import sandbox_token
 from kubernetes_backend.fake_apiserver import JOBS, PODS, REVIEWS, status
-from kubernetes_backend.world import MASTER_KEY, World, plan_of, ready, until
+from kubernetes_backend.world import MASTER_KEY, World, claim_of, ready, until
 
 FORBIDDEN = 'jobs.batch is forbidden: User "u" cannot create resource "jobs"'
 
@@ -152,6 +152,6 @@ async def test_quota_on_jobs_while_serving(world: World) -> None:
     full = lambda: status(403, "Forbidden", "jobs.batch is forbidden: exceeded quota: q")  # noqa: E731
     world.api.fail("POST", JOBS, full, times=10**6)
     with pytest.raises(SandboxFailedError) as raised:
-        await backend.create("x-1", "e-1", plan_of())
+        await backend.create("x-1", claim_of())
     assert raised.value.evidence.reason == "quota"
     assert backend.health().ready

@@ -14,7 +14,7 @@ from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.errors import UnavailableError
 from kubernetes_backend.fake_apiserver import FakeApiServer, status
 from kubernetes_backend.fake_objects import Object
-from kubernetes_backend.world import MASTER_KEY, World, plan_of, until
+from kubernetes_backend.world import MASTER_KEY, World, claim_of, until
 
 
 async def _problem(backend: KubernetesBackend, part: str) -> str:
@@ -48,7 +48,7 @@ async def test_bad_kubeconfig(world: World, spoil: Callable[[Path], object], par
     try:
         assert str(path) in await _problem(backend, part)
         with pytest.raises(UnavailableError, match="kubeconfig"):
-            await backend.create("x-1", "e-1", plan_of())
+            await backend.create("x-1", claim_of())
     finally:
         await backend.stop()
 
@@ -74,7 +74,7 @@ async def test_renewed_credentials_are_picked_up(world: World) -> None:
     backend = await world.started()
     world.api.token = "renewed"  # noqa: S105 - of the fake
     world.kubeconfig()
-    await (await backend.create("x-1", "e-1", plan_of())).ready()
+    await (await backend.create("x-1", claim_of())).ready()
 
 
 async def test_exec_plugin_gives_the_token(world: World, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_image_of_a_template_only_concerns_its_calls(world: World) -> None
     """Another template's missing image is a note: calls of other templates run."""
     backend = await world.started()
     world.api.script = world.play_missing_image
-    sandbox = await backend.create("x-1", "e-1", plan_of(image="other:1"))
+    sandbox = await backend.create("x-1", claim_of(image="other:1"))
     with pytest.raises(SandboxFailedError):
         await sandbox.ready()
     assert backend.health().ready

@@ -10,7 +10,7 @@ from executor_api.backends.kubernetes import names
 from executor_api.errors import UnavailableError
 from executor_runner.protocol.frames import FrameKind
 from kubernetes_backend.fake_apiserver import PODS, status
-from kubernetes_backend.world import World, plan_of, read, ready, until
+from kubernetes_backend.world import World, claim_of, read, ready, until
 
 
 async def test_call_outlives_an_outage(world: World) -> None:
@@ -36,7 +36,7 @@ async def test_job_can_be_made_after_an_outage(world: World) -> None:
     """Creating waits out a short outage; the name makes sure that there is one Job."""
     backend = await world.started()
     await world.api.stop()
-    creating = asyncio.create_task(backend.create("x-1", "e-1", plan_of()))
+    creating = asyncio.create_task(backend.create("x-1", claim_of()))
     await until(lambda: not backend.health().ready)
     await world.api.start()
     await (await creating).ready()
@@ -47,7 +47,7 @@ async def test_cut_watch_goes_on_where_it_was(world: World) -> None:
     """A watch cut in the middle of an event is taken up again without another listing."""
     backend = await world.started()
     world.running = False
-    sandbox = await backend.create("x-1", "e-1", plan_of())
+    sandbox = await backend.create("x-1", claim_of())
     await until(lambda: world.api.objects.all("pods"))
     listings = _listings(world)
     world.api.cut_watches()
@@ -83,7 +83,7 @@ async def test_restarted_service_takes_up_the_call(world: World) -> None:
     await runner.claimed.wait()
     await runner.write(FrameKind.STDOUT, b"before")
     reading.cancel()
-    found = await (await world.started()).find("x-1")
+    found = await (await world.started()).find("x-1", "e-x-1")
     assert found is not None
     await found.ready()
     await runner.finish()
@@ -93,10 +93,10 @@ async def test_restarted_service_takes_up_the_call(world: World) -> None:
 async def test_sandbox_that_never_was_is_not_found(world: World) -> None:
     """A name without a Job is None; an API server that is away is an error, not None."""
     backend = await world.started()
-    assert await backend.find("x-9") is None
+    assert await backend.find("x-9", "e-x-9") is None
     await world.api.stop()
     with pytest.raises(UnavailableError):
-        await backend.find("x-9")
+        await backend.find("x-9", "e-x-9")
 
 
 async def test_garbage_is_what_no_execution_wants(world: World) -> None:

@@ -12,7 +12,7 @@ from executor_runner.protocol import podlog
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.tokens import sandbox_token
 from kubernetes_backend.fake_objects import Object
-from kubernetes_backend.world import MASTER_KEY, World, plan_of, ready
+from kubernetes_backend.world import MASTER_KEY, World, claim_of, ready
 
 TOKEN = sandbox_token(MASTER_KEY, "x-1")
 LOG = b'run| {"setup_ms":1}\nout| before\n'
@@ -123,7 +123,7 @@ async def test_nobody_ended_it(world: World) -> None:
 async def test_kept_job_stays_for_its_ttl(world: World) -> None:
     """With delete_finished false, release lets the runner go and leaves Job and log."""
     backend = await world.started()
-    sandbox = await backend.create("x-1", "e-1", plan_of(delete_finished=False))
+    sandbox = await backend.create("x-1", claim_of(delete_finished=False))
     await sandbox.ready()
     await sandbox.release()
     assert world.runners["x-1"].done.is_set()

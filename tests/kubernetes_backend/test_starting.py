@@ -12,7 +12,7 @@ from executor_api.domain.outcome import Evidence, Reason
 from executor_api.errors import UnavailableError
 from kubernetes_backend.fake_apiserver import FakeApiServer, status
 from kubernetes_backend.fake_objects import Object
-from kubernetes_backend.world import World, plan_of, pod_of, until
+from kubernetes_backend.world import World, claim_of, pod_of, until
 
 UNSCHEDULABLE = {
     "type": "PodScheduled",
@@ -23,7 +23,7 @@ UNSCHEDULABLE = {
 
 
 async def _failure(backend: KubernetesBackend, start_seconds: float = 60) -> Evidence:
-    sandbox = await backend.create("x-1", "e-1", plan_of(start_seconds=start_seconds))
+    sandbox = await backend.create("x-1", claim_of(start_seconds=start_seconds))
     with pytest.raises(SandboxFailedError) as caught:
         await sandbox.ready()
     return caught.value.evidence
@@ -68,7 +68,7 @@ async def test_job_that_is_refused(world: World, code: int, reason: str, message
     backend = await world.started()
     world.api.fail("POST", "/jobs", lambda: status(code, reason, message))
     with pytest.raises(SandboxFailedError) as caught:
-        await backend.create("x-1", "e-1", plan_of())
+        await backend.create("x-1", claim_of())
     assert caught.value.evidence.reason is expected
     assert message in caught.value.evidence.message
 
@@ -78,7 +78,7 @@ async def test_right_that_is_missing_is_not_the_calls_fault(world: World) -> Non
     backend = await world.started()
     world.api.fail("POST", "/jobs", lambda: status(403, "Forbidden", 'User "x" cannot create resource "jobs"'))
     with pytest.raises(UnavailableError, match="cannot create"):
-        await backend.create("x-1", "e-1", plan_of())
+        await backend.create("x-1", claim_of())
 
 
 async def test_busy_api_server_is_asked_again(world: World) -> None:
@@ -86,7 +86,7 @@ async def test_busy_api_server_is_asked_again(world: World) -> None:
     backend = await world.started()
     world.api.fail("POST", "/jobs", lambda: status(429, "TooManyRequests", "slow down", Retry_After="1"))
     began = time.monotonic()
-    await backend.create("x-1", "e-1", plan_of())
+    await backend.create("x-1", claim_of())
     assert time.monotonic() - began >= 1
     assert len(world.api.objects.all("jobs")) == 1
 
@@ -94,8 +94,8 @@ async def test_busy_api_server_is_asked_again(world: World) -> None:
 async def test_name_that_exists_is_the_same_sandbox(world: World) -> None:
     """Creating twice, as after a lost answer, makes one Job."""
     backend = await world.started()
-    await backend.create("x-1", "e-1", plan_of())
-    sandbox = await backend.create("x-1", "e-1", plan_of())
+    await backend.create("x-1", claim_of())
+    sandbox = await backend.create("x-1", claim_of())
     await sandbox.ready()
     assert len(world.api.objects.all("jobs")) == 1
 
@@ -137,7 +137,7 @@ async def test_pod_deleted_before_it_runs(world: World) -> None:
     """A pod that is deleted while it waits ends the wait."""
     backend = await world.started()
     world.running = False
-    sandbox = await backend.create("x-1", "e-1", plan_of())
+    sandbox = await backend.create("x-1", claim_of())
     await until(lambda: world.api.objects.all("pods"))
     await world.api.objects.remove("pods", "x-1-abcde")
     with pytest.raises(SandboxFailedError, match="deleted"):

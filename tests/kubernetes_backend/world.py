@@ -11,7 +11,7 @@ import yaml
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from executor_api.backends.base import Sandbox
+from executor_api.backends.base import Claim, Sandbox
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings
 from executor_api.domain.request import ExecutionRequest
@@ -169,6 +169,11 @@ def plan_of(**template: Any) -> Plan:
     return plan(request, {"default": Template(name="default", **template)})
 
 
+def claim_of(**template: Any) -> Claim:
+    """The claim of a small call."""
+    return Claim("e-1", "t", plan_of(**template))
+
+
 async def until(condition: Callable[[], object], seconds: float = READY_SECONDS) -> None:
     """Wait for something that no event tells."""
     async with asyncio.timeout(seconds):
@@ -178,7 +183,7 @@ async def until(condition: Callable[[], object], seconds: float = READY_SECONDS)
 
 async def ready(backend: KubernetesBackend, name: str = "x-1", **template: Any) -> Sandbox:
     """A sandbox that can be dialled."""
-    sandbox = await backend.create(name, f"e-{name}", plan_of(**template))
+    sandbox = await backend.create(name, Claim(f"e-{name}", "t", plan_of(**template)))
     await sandbox.ready()
     return sandbox
 

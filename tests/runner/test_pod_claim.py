@@ -14,9 +14,9 @@ from contextlib import ExitStack
 
 import psutil
 import pytest
-from support.pod import TOKEN, Pod, a_call, python, read_until, shell
+from support.pod import DONE, TOKEN, Pod, a_call, python, read_until, shell
 
-from executor_runner.protocol import CALL_PATH, DONE_PATH, TOKEN_HASH_ENV, TOKEN_HEADER
+from executor_runner.protocol import CALL_PATH, DONE_PATH, RETIRE_PATH, TOKEN_HASH_ENV, TOKEN_HEADER
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.server import MAX_BODY, MAX_CONNECTIONS, MAX_HEAD
 
@@ -203,8 +203,27 @@ def test_an_unclaimed_runner_knows_no_call(sandbox: Pod) -> None:
     """Before the claim there is nothing to read, to cancel or to be done with."""
     assert sandbox.ask("GET")[0] == 404
     assert sandbox.ask("DELETE")[0] == 404
-    assert sandbox.ask("POST", DONE_PATH)[0] == 409
+    assert sandbox.ask("POST", DONE)[0] == 404
     _still_serves(sandbox)
+
+
+def test_a_call_answers_to_its_own_name_only(sandbox: Pod) -> None:
+    """Another replica that has the token but means another execution can't read, cancel or end this one's call."""
+    with sandbox.start(shell("echo secret; sleep 600", timeout_seconds=0.5)) as response:
+        read_until(response, b"secret")
+        for method, path in [("GET", CALL_PATH), ("DELETE", CALL_PATH), ("POST", DONE_PATH), ("POST", RETIRE_PATH)]:
+            for name in ("", "?execution=", "?execution=e2"):
+                assert sandbox.ask(method, path + name) == (409, b"claimed by e1\n")
+        response.read()
+    assert sandbox.resume().report["cause"] == "timeout"
+    assert sandbox.leave() == 0
+
+
+def test_a_retired_runner_takes_no_call_and_leaves(sandbox: Pod) -> None:
+    """Retiring goes through the one who decides claims: a call that comes behind it finds no taker."""
+    assert sandbox.ask("POST", RETIRE_PATH) == (204, b"")
+    assert sandbox.ask("POST", body=json.dumps(shell("echo 1")).encode())[0] == 409
+    assert sandbox.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -241,7 +260,7 @@ def test_done_before_the_report_is_refused(sandbox: Pod) -> None:
     """A running call cannot be ended by saying that its report is stored."""
     with sandbox.start(shell("echo on; sleep 0.3")) as stream:
         read_until(stream, b"on\n")
-        assert sandbox.ask("POST", DONE_PATH)[0] == 409
+        assert sandbox.ask("POST", DONE)[0] == 409
         stream.read()
     assert sandbox.leave() == 0
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 import pytest
-from support.pod import TOKEN, Journal, Pod, pod, python, read_until, shell
+from support.pod import DONE, OURS, TOKEN, Journal, Pod, pod, python, read_until, shell
 
-from executor_runner.protocol import CALL_PATH, DONE_PATH, TOKEN_HEADER
+from executor_runner.protocol import CALL_PATH, TOKEN_HEADER
 from executor_runner.protocol.frames import FrameKind
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
@@ -35,15 +35,15 @@ def test_resume_from_every_offset(sandbox: Pod) -> None:
     """The journal read again from any offset is its tail, byte by byte; beyond its end there is nothing to read."""
     whole = sandbox.run(shell("echo out; echo err >&2; head -c 100 /dev/zero")).data
     for offset in range(len(whole) + 1):
-        assert sandbox.ask("GET", f"{CALL_PATH}?offset={offset}") == (200, whole[offset:])
-    assert sandbox.ask("GET", f"{CALL_PATH}?offset={len(whole) + 1}")[0] == 416
+        assert sandbox.ask("GET", f"{OURS}&offset={offset}") == (200, whole[offset:])
+    assert sandbox.ask("GET", f"{OURS}&offset={len(whole) + 1}")[0] == 416
 
 
 @pytest.mark.parametrize("offset", ["-1", "1.0", "x", "0x1", "", "9" * 30, "9" * 9000, "%D9%A1"])
 def test_nonsense_offsets_are_refused(sandbox: Pod, offset: str) -> None:
     """An offset that is no number of the journal is refused; an empty one is none."""
     whole = sandbox.run(shell("echo on")).data
-    status, body = sandbox.ask("GET", f"{CALL_PATH}?offset={offset}")
+    status, body = sandbox.ask("GET", f"{OURS}&offset={offset}")
     assert status in (400, 416) or (offset == "" and body == whole)
 
 
@@ -51,7 +51,7 @@ def test_several_readers_get_the_same_while_it_runs(sandbox: Pod) -> None:
     """Whoever reads, from wherever, ends with the same journal."""
     with sandbox.start(shell("for i in 1 2 3 4 5; do echo $i; sleep 0.05; done")) as stream, ExitStack() as stack:
         began = read_until(stream, b"1\n")
-        readers = [stack.enter_context(sandbox.open("GET", f"{CALL_PATH}?offset={n}")) for n in (0, 1, len(began))]
+        readers = [stack.enter_context(sandbox.open("GET", f"{OURS}&offset={n}")) for n in (0, 1, len(began))]
         whole = began + stream.read()
         assert [reader.read() for reader in readers] == [whole, whole[1:], whole[len(began) :]]
     assert Journal(whole).stdout == b"1\n2\n3\n4\n5\n"
@@ -79,7 +79,7 @@ def test_connections_cut_while_output_pours(sandbox: Pod) -> None:
         for _ in range(40):
             with sandbox.connect() as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                sock.sendall(f"GET {CALL_PATH}?offset=0 HTTP/1.1\r\n{TOKEN_HEADER}: {TOKEN}\r\n\r\n".encode())
+                sock.sendall(f"GET {OURS}&offset=0 HTTP/1.1\r\n{TOKEN_HEADER}: {TOKEN}\r\n\r\n".encode())
                 sock.recv(100)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         (sandbox.root / "work" / "go").write_text("\n")
@@ -230,7 +230,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
         try:
             report = sandbox.run(shell("head -c 300000 /dev/zero", limits={"output_bytes": 1 << 20})).report
             assert (report["stdout_bytes"], report["stdout_dropped_bytes"]) == (300_000, 0)
-            assert sandbox.ask("POST", DONE_PATH)[0] == 204
+            assert sandbox.ask("POST", DONE)[0] == 204
             assert sandbox.process.wait(5) == 0
         finally:
             sandbox.close()

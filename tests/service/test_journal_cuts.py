@@ -68,7 +68,7 @@ async def test_a_lost_dispatch_is_repeated_and_runs_once(house: House, posts: li
 
 @pytest.mark.parametrize(
     "script",
-    [Script(posts=[Fate.TAKEN]), Script(frames=[b"\x00junk, not a frame" * 3])],
+    [Script(posts=[Fate.ACCEPTED_BEFORE]), Script(frames=[b"\x00junk, not a frame" * 3])],
     ids=["claimed by somebody else", "no journal"],
 )
 async def test_a_runner_that_is_not_ours_is_given_up(house: House, script: Script) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from executor_api.app import create_app
+from executor_api.domain.request import Isolation
 from executor_api.domain.template import GpuAllowance, Template
 from executor_api.http.metrics import Metrics
 from executor_api.http.protocol import protocol
@@ -25,7 +26,7 @@ from support.playback import WAITING, PlaybackBackend
 
 TEMPLATES = {
     "default": Template(name="default"),
-    "gpu": Template(name="gpu", gpu=GpuAllowance(max_count=2)),
+    "gpu": Template(name="gpu", gpu=GpuAllowance(max_count=2), isolation=(Isolation.SINGLE_USE,)),
 }
 
 

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from executor_api.backends.base import Health, LastWords, SandboxTimings
+from executor_api.backends.base import Claim, Health, LastWords, Miss, Sandbox, SandboxTimings
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
-from executor_api.domain.template import Plan, Template
+from executor_api.domain.pool import PoolStatus
+from executor_api.domain.template import Template
 from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
 from executor_runner.protocol.shapes import Call, Cause
 from support.reports import report
@@ -44,6 +45,7 @@ class PlaybackSandbox:
     name: str
     backend: PlaybackBackend
     start: Start = Start.WARM
+    follows: str = ""
     timings: SandboxTimings = field(default_factory=lambda: SandboxTimings(create=0.5))
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -90,7 +92,7 @@ class PlaybackSandbox:
     async def evidence(self) -> None:
         return None
 
-    async def release(self) -> None:
+    async def release(self, *, sound: bool = False) -> None:
         return
 
 
@@ -122,10 +124,16 @@ class PlaybackBackend:
             raise self.fault
         return Health(not self.problems, self.problems, ("scripted",))
 
-    async def create(self, name: str, execution_id: str, plan: Plan) -> PlaybackSandbox:
+    async def claim(self, claim: Claim) -> Sandbox | Miss:
+        return Miss("nothing waits")
+
+    def pools(self) -> tuple[PoolStatus, ...]:
+        return ()
+
+    async def create(self, name: str, claim: Claim) -> PlaybackSandbox:
         return PlaybackSandbox(name, self)
 
-    async def find(self, name: str) -> None:
+    async def find(self, name: str, execution_id: str) -> None:
         return None
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:

@@ -24,6 +24,9 @@ from executor_runner.protocol.tokens import token_hash
 
 TOKEN = "the token of this sandbox"  # noqa: S105 - of a test
 SECONDS = 20.0
+OURS = f"{CALL_PATH}?execution=e1"
+"""The call that `a_call` makes."""
+DONE = f"{DONE_PATH}?execution=e1"
 
 
 def a_call(**changes: Any) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def a_call(**changes: Any) -> dict[str, Any]:
         "artifacts": [],
         "timeout_seconds": 15.0,
         "grace_seconds": 0.5,
+        "reuse": None,
     }
     return {**call, **changes, "limits": {**limits, **changes.get("limits", {})}}
 
@@ -136,16 +140,14 @@ class Pod:
         return socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
 
     def open(
-        self, method: str, path: str = CALL_PATH, body: bytes | None = None, token: str = TOKEN
+        self, method: str, path: str = OURS, body: bytes | None = None, token: str = TOKEN
     ) -> http.client.HTTPResponse:
         """Send a request and return its answer, of which only the head was read."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         connection.request(method, path, body, {TOKEN_HEADER: token})
         return connection.getresponse()
 
-    def ask(
-        self, method: str, path: str = CALL_PATH, body: bytes | None = None, token: str = TOKEN
-    ) -> tuple[int, bytes]:
+    def ask(self, method: str, path: str = OURS, body: bytes | None = None, token: str = TOKEN) -> tuple[int, bytes]:
         """Status and body of the answer."""
         with self.open(method, path, body, token) as response:
             return response.status, response.read()
@@ -163,13 +165,13 @@ class Pod:
 
     def resume(self, offset: int = 0) -> Journal:
         """The journal from an offset to its report."""
-        status, body = self.ask("GET", f"{CALL_PATH}?offset={offset}")
+        status, body = self.ask("GET", f"{OURS}&offset={offset}")
         assert status == 200
         return Journal(body)
 
     def leave(self) -> int:
         """Say that the report is stored; returns the runner's exit status."""
-        assert self.ask("POST", DONE_PATH)[0] == 204
+        assert self.ask("POST", DONE)[0] == 204
         return self.process.wait(SECONDS)
 
     def below(self) -> list[psutil.Process]:

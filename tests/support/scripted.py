@@ -10,15 +10,19 @@ from enum import Enum
 from typing import Any
 
 from executor_api.backends.base import (
+    Claim,
     ClaimedError,
     ConnectionLostError,
     Health,
     LastWords,
+    Miss,
+    NotTakenError,
     SandboxTimings,
 )
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
-from executor_api.domain.template import Plan, Template
+from executor_api.domain.pool import PoolStatus
+from executor_api.domain.template import Template
 from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_frame, encode_json
 from executor_runner.protocol.podlog import LogCopy
 from executor_runner.protocol.shapes import Cause
@@ -53,6 +57,7 @@ class Fate(Enum):
     ARRIVES = "arrives"
     LOST = "never reaches the runner"
     ANSWER_LOST = "reaches the runner, and the connection breaks before the first byte"
+    ACCEPTED_BEFORE = "finds that it had arrived before"
     TAKEN = "finds that somebody else's call was first"
 
 
@@ -88,7 +93,8 @@ class ScriptedSandbox:
         self.calls: list[dict[str, Any]] = []
         self.posts = self.connections = self.cancels = self.releases = 0
         self.journal = bytearray()
-        self.complete = self.dead = False
+        self.complete = self.dead = self.sound = self.not_ours = False
+        self.follows = ""
         self._news = asyncio.Event()
         self._cancelled = asyncio.Event()
         self._child: asyncio.Task[None] | None = None
@@ -112,7 +118,10 @@ class ScriptedSandbox:
         fate = self.script.posts.pop(0) if self.script.posts else Fate.ARRIVES
         if self.dead or fate is Fate.LOST:
             raise ConnectionLostError(fate.value)
-        if self.calls or fate is Fate.TAKEN:
+        if fate is Fate.TAKEN:
+            self.not_ours = True
+            raise NotTakenError(fate.value)
+        if self.calls or fate is Fate.ACCEPTED_BEFORE:
             raise ClaimedError("409")
         self.accept(json.loads(call))
         if fate is Fate.ANSWER_LOST:
@@ -147,8 +156,11 @@ class ScriptedSandbox:
         """What the script blames."""
         return self.script.evidence
 
-    async def release(self) -> None:
-        """Be gone."""
+    async def release(self, *, sound: bool = False) -> None:
+        """Be gone; one that did not take the call is somebody else's."""
+        self.sound = sound
+        if self.not_ours:
+            return
         self.releases += 1
         self.dead = True
         if self._child is not None:
@@ -230,6 +242,8 @@ class ScriptedBackend:
         self.script = script
         self.sandboxes: dict[str, ScriptedSandbox] = {}
         self.made: dict[str, ScriptedSandbox] = {}  # those deleted since included
+        self.waiting: list[Script] = []
+        self.claimed: list[str] = []  # execution ids
         self.problems: tuple[str, ...] = ()
         self.create_errors: list[Exception] = []
         self.find_errors: list[Exception] = []
@@ -251,28 +265,44 @@ class ScriptedBackend:
         """Ready unless there are problems."""
         return Health(not self.problems, self.problems, ("scripted",))
 
-    async def create(self, name: str, execution_id: str, plan: Plan) -> ScriptedSandbox:
+    async def claim(self, claim: Claim) -> ScriptedSandbox | Miss:
+        """The next one that waits."""
+        if not self.waiting:
+            return Miss("nothing waits")
+        name = f"p-{len(self.claimed)}"
+        self.claimed.append(claim.execution_id)
+        self.sandboxes[name] = self.made[name] = ScriptedSandbox(name, self.waiting.pop(0))
+        return self.sandboxes[name]
+
+    def pools(self) -> tuple[PoolStatus, ...]:
+        """Nothing to tell."""
+        return ()
+
+    async def create(self, name: str, claim: Claim) -> ScriptedSandbox:
         """Make it, or return the one of this name."""
-        del plan
         if self.create_errors:
             raise self.create_errors.pop(0)
         if name not in self.sandboxes:
-            self.sandboxes[name] = self.made[name] = ScriptedSandbox(name, self.script(execution_id))
+            self.sandboxes[name] = self.made[name] = ScriptedSandbox(name, self.script(claim.execution_id))
         return self.sandboxes[name]
 
-    async def find(self, name: str) -> ScriptedSandbox | None:
+    async def find(self, name: str, execution_id: str) -> ScriptedSandbox | None:
         """The one of this name, if it still exists."""
+        del execution_id
         if self.find_errors:
             raise self.find_errors.pop(0)
         return self.sandboxes.get(name)
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
         """Delete what nobody wants."""
-        doomed = [name for name in self.sandboxes if not await is_wanted(name.removeprefix("x-").upper())]
+        doomed = [name for name in self.sandboxes if not await is_wanted(self._execution_of(name))]
         for name in doomed:
             await self.sandboxes.pop(name).release()
             self.deleted.put_nowait(name)
         return len(doomed)
+
+    def _execution_of(self, name: str) -> str:
+        return self.claimed[int(name[2:])] if name.startswith("p-") else name.removeprefix("x-").upper()
 
 
 def log_copy(*frames: tuple[FrameKind, bytes]) -> LogCopy:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from executor_api.backends.base import Health, SandboxFailedError
+from executor_api.backends.base import Claim, Health, Miss, SandboxFailedError
 from executor_api.backends.kubernetes import checks, names, rehearsal
 from executor_api.backends.kubernetes.cache import PodCache
 from executor_api.backends.kubernetes.classify import Absent, refused
@@ -31,8 +31,9 @@ from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, parse_job
 from executor_api.backends.kubernetes.watch import Collection, watch_forever
 from executor_api.domain.outcome import Evidence, Reason
+from executor_api.domain.pool import PoolStatus
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.template import Template, plan
 from executor_api.errors import ConfigurationError, UnavailableError
 from executor_runner.protocol.tokens import sandbox_token, token_hash
 
@@ -102,12 +103,20 @@ class KubernetesBackend:
         self._templates, self._skeletons = dict(templates), skeletons
         self._rehearsed = False
 
-    async def create(self, name: str, execution_id: str, plan: Plan) -> KubernetesSandbox:
+    async def claim(self, claim: Claim) -> Miss:
+        """Nothing waits yet."""
+        return Miss(f"template {claim.plan.template.name!r} keeps no sandboxes waiting")
+
+    def pools(self) -> tuple[PoolStatus, ...]:
+        """None yet."""
+        return ()
+
+    async def create(self, name: str, claim: Claim) -> KubernetesSandbox:
         """Create the Job. Raises `SandboxFailedError` if it is refused, `UnavailableError` if nobody can be asked."""
         cluster = self._connected()
         began = cluster.clock()
         try:
-            await cluster.client.create(names.jobs_path(self._settings.namespace), self._job(name, execution_id, plan))
+            await cluster.client.create(names.jobs_path(self._settings.namespace), self._job(name, claim))
         except ConflictError:
             pass  # made before, by an attempt whose answer was lost
         except ConfigurationError as error:
@@ -120,16 +129,17 @@ class KubernetesBackend:
         now = cluster.clock()
         identity = Identity(
             job=name,
+            execution_id=claim.execution_id,
             token=sandbox_token(self._settings.master_key, name),
-            image=plan.template.image or self._settings.image,
+            image=claim.plan.template.image or self._settings.image,
             created=now,
-            deadline=now + plan.template.start_seconds,
+            deadline=now + claim.plan.template.start_seconds,
             create_ms=(now - began) * 1000,
-            keep_finished=not plan.template.delete_finished,
+            keep_finished=not claim.plan.template.delete_finished,
         )
         return KubernetesSandbox(cluster, identity, self._images)
 
-    async def find(self, name: str) -> KubernetesSandbox | None:
+    async def find(self, name: str, execution_id: str) -> KubernetesSandbox | None:
         """The sandbox of this name if its Job exists. Raises `UnavailableError`."""
         cluster = self._connected()
         if not await cluster.pods.listed(LISTING_SECONDS):
@@ -138,7 +148,7 @@ class KubernetesBackend:
         if job is Absent.UNKNOWN:
             raise UnavailableError("the API server does not answer")
         return (
-            KubernetesSandbox(cluster, self._identity(job, cluster), self._images)
+            KubernetesSandbox(cluster, self._identity(job, execution_id, cluster), self._images)
             if isinstance(job, JobSnapshot)
             else None
         )
@@ -174,11 +184,12 @@ class KubernetesBackend:
             self._skeletons[digest] = load_skeleton(template, self._settings.image)
         return self._skeletons[digest]
 
-    def _job(self, name: str, execution_id: str, plan: Plan) -> Tree:
+    def _job(self, name: str, claim: Claim) -> Tree:
+        plan = claim.plan
         values = JobValues(
             name=name,
             namespace=self._settings.namespace,
-            execution_id=execution_id,
+            execution_id=claim.execution_id,
             service_id=self._settings.service_id,
             token_hash=token_hash(sandbox_token(self._settings.master_key, name)),
             resources=plan.resources,
@@ -186,10 +197,11 @@ class KubernetesBackend:
         )
         return build_job(self._skeleton(plan.template), plan.template, values)
 
-    def _identity(self, job: JobSnapshot, cluster: Cluster) -> Identity:
+    def _identity(self, job: JobSnapshot, execution_id: str, cluster: Cluster) -> Identity:
         created = cluster.clock() - max(0.0, time.time() - job.created_at)
         return Identity(
             job=job.name,
+            execution_id=execution_id,
             token=sandbox_token(self._settings.master_key, job.name),
             image=job.image,
             created=created,
@@ -241,23 +253,23 @@ class KubernetesBackend:
         while True:
             template = self._templates[_SAMPLE]
             request = ExecutionRequest(command="true", template=_SAMPLE, isolation=template.isolation[0])
-            sample_plan = plan(request, self._templates)
+            claim = Claim(rehearsal.EXECUTION, "", plan(request, self._templates))
             rights = (*checks.ALWAYS, *checks.PROXY) if cluster.dialer.way is Way.PROXY else checks.ALWAYS
-            sample = self._job("sample", rehearsal.EXECUTION, sample_plan)
+            sample = self._job("sample", claim)
             found = await checks.problems(cluster.client, cluster.namespace, credentials.source, rights, sample)
             if not found and (not self._rehearsed or self._images.problem(self._image)):
-                found = await self._rehearse(sample_plan)
+                found = await self._rehearse(claim)
                 self._rehearsed = not found
             if tuple(found) != self._problems:
                 _log.info("cluster checked", problems=found, host=cluster.client.host)
             self._problems = tuple(found)
             await asyncio.sleep(RETRY_SECONDS if found else self._check_seconds)
 
-    async def _rehearse(self, sample_plan: Plan) -> list[str]:
+    async def _rehearse(self, claim: Claim) -> list[str]:
         name = f"rehearsal-{secrets.token_hex(4)}"
         self._rehearsing.add(name)
         try:
-            problem = await rehearse(await self.create(name, rehearsal.EXECUTION, sample_plan))
+            problem = await rehearse(await self.create(name, claim))
         except SandboxFailedError as error:
             problem = rehearsal.refusal(error)
         except UnavailableError as error:

@@ -12,6 +12,7 @@ from executor_api.backends.base import (
     ClaimedError,
     ConnectionLostError,
     LastWords,
+    NotTakenError,
     SandboxFailedError,
     SandboxTimings,
 )
@@ -25,7 +26,7 @@ from executor_api.backends.kubernetes.startup import Startup
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
 from executor_api.errors import ConfigurationError
-from executor_runner.protocol import CALL_PATH, DONE_PATH
+from executor_runner.protocol import CALL_PATH, DONE_PATH, read_holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Identity:
     """What a sandbox is, apart from how it is doing. Instants are on the cluster's clock."""
 
     job: str
+    execution_id: str
     token: str = field(repr=False)
     image: str
     created: float
@@ -45,6 +47,7 @@ class KubernetesSandbox:
     """A Job made for one call."""
 
     start = Start.COLD
+    follows = ""
 
     def __init__(self, cluster: Cluster, identity: Identity, images: ImageHealth) -> None:
         self._cluster = cluster
@@ -94,19 +97,19 @@ class KubernetesSandbox:
                 raise ConnectionLostError(str(error)) from error
 
     async def dispatch(self, call: bytes) -> AsyncGenerator[bytes, None]:
-        """Send the call and yield the journal. Raises `ClaimedError` and `ConnectionLostError`."""
+        """Send the call and yield the journal. Raises `ClaimedError`, `ConnectionLostError` and `NotTakenError`."""
         request = RunnerRequest(method="POST", path=CALL_PATH, token=self._identity.token, body=call, timeout=STREAM)
         deadline = self._cluster.clock() + BOOT_SECONDS
         async for data in self._stream(request, deadline):
             yield data
 
     async def resume(self, offset: int) -> AsyncGenerator[bytes, None]:
-        """Yield the journal from an offset. Raises `ConnectionLostError`."""
+        """Yield the journal from an offset. Raises `ConnectionLostError` and `NotTakenError`."""
         request = RunnerRequest(
             method="GET",
             path=CALL_PATH,
             token=self._identity.token,
-            params={"offset": str(offset)},
+            params={**self._named, "offset": str(offset)},
             timeout=STREAM,
         )
         async for data in self._stream(request, self._cluster.clock()):
@@ -129,8 +132,9 @@ class KubernetesSandbox:
         """Why somebody outside told it to end."""
         return await remains.cause(self._cluster, self._identity.job)
 
-    async def release(self) -> None:
+    async def release(self, *, sound: bool = False) -> None:
         """Let the runner leave and delete the Job, unless its template keeps finished ones. Never raises."""
+        del sound
         if self._released:
             return
         self._released = True
@@ -147,7 +151,7 @@ class KubernetesSandbox:
                 await self._tell("POST", DONE_PATH)
 
     async def _tell(self, method: str, path: str) -> None:
-        request = RunnerRequest(method=method, path=path, token=self._identity.token)
+        request = RunnerRequest(method=method, path=path, token=self._identity.token, params=self._named)
         try:
             async with self._cluster.dialer.open(self._dialable(), request):
                 return
@@ -161,9 +165,19 @@ class KubernetesSandbox:
                 async for data in response.content.iter_any():
                     yield data
         except ConflictError as error:
-            raise ClaimedError(str(error)) from error
+            raise self._refusal(error) from error
         except (KubernetesError, ConfigurationError) as error:
             raise ConnectionLostError(str(error)) from error
+
+    def _refusal(self, error: ConflictError) -> ClaimedError | NotTakenError:
+        """What a 409 means depends on whose call the runner has."""
+        if read_holder(error.message) == self._identity.execution_id:
+            return ClaimedError(str(error))
+        return NotTakenError(f"sandbox {self._identity.job} is {error.message.strip() or 'retired'}")
+
+    @property
+    def _named(self) -> dict[str, str]:
+        return {"execution": self._identity.execution_id}
 
     def _booting(self, deadline: float) -> bool:
         pod = self._pod

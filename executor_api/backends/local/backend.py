@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from executor_api.backends.base import Health, SandboxTimings
+from executor_api.backends.base import Claim, Health, SandboxTimings
 from executor_api.backends.local.nursery import RETRY_SECONDS, Nursery, NurseryKind
 from executor_api.backends.local.sandbox import LocalSandbox
 from executor_api.domain.execution import Start
-from executor_api.domain.template import Plan, Template
+from executor_api.domain.pool import PoolStatus
+from executor_api.domain.template import Template
 from executor_api.errors import UnavailableError
 
 STOCK = 4
@@ -62,18 +63,26 @@ class LocalBackend:
     def use_templates(self, templates: Mapping[str, Template]) -> None:
         """Nothing of them has to be prepared."""
 
-    async def create(self, name: str, execution_id: str, plan: Plan) -> LocalSandbox:
+    async def claim(self, claim: Claim) -> LocalSandbox:
         """Take a waiting sandbox, or have one made. Raises `UnavailableError`."""
-        del execution_id  # nothing outlives the service here, so nothing needs to be found again
+        return await self.create(f"x-{claim.execution_id.lower()}", claim)
+
+    def pools(self) -> tuple[PoolStatus, ...]:
+        """None that an operator sizes: a few sandboxes wait for whatever comes."""
+        return ()
+
+    async def create(self, name: str, claim: Claim) -> LocalSandbox:
+        """Take a waiting sandbox, or have one made. Raises `UnavailableError`."""
         began = time.monotonic()
-        nursery = await self._nursery(self._kind(plan.template.preload, plan.template.network))
+        template = claim.plan.template
+        nursery = await self._nursery(self._kind(template.preload, template.network))
         sock, waited = await nursery.take()
         timings = SandboxTimings(create=(time.monotonic() - began) * 1000)
         return LocalSandbox(name, sock, Start.WARM if waited else Start.COLD, timings)
 
-    async def find(self, name: str) -> None:
+    async def find(self, name: str, execution_id: str) -> None:
         """Local sandboxes end with the service that made them."""
-        del name
+        del name, execution_id
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
         """There is never any: a nursery removes what its sandboxes leave."""

@@ -25,6 +25,7 @@ class LocalSandbox:
         self._dispatched = False
         self.details = SandboxDetails(name=name, backend="local")
         self.start = start
+        self.follows = ""
         self.timings = timings
 
     async def ready(self) -> None:
@@ -66,8 +67,9 @@ class LocalSandbox:
         """Only the service itself ends a local sandbox from outside."""
         return None
 
-    async def release(self) -> None:
+    async def release(self, *, sound: bool = False) -> None:
         """Close the socket; what still runs behind it is killed."""
+        del sound
         self._sock.close()
 
     async def _send(self, data: bytes) -> None:

@@ -44,6 +44,7 @@ _REHEARSAL = Call(
         artifact_bytes=1,
         value_bytes=1,
     ),
+    reuse=None,
 )
 
 
@@ -65,6 +66,9 @@ class Runner:
             self.workspace.create()
         self._place = Place(self.workspace, _tree(self._spare.pid), self._reaper, group, child_environment(environ))
         self._run: CallRun | None = None
+        self._refusing = False
+        self.execution_id = ""
+        """Whose call it has; empty before there is one."""
         self.on_idle_end: Callable[[], None] = loop.stop
         loop.watch(self._signals.fd, read=self._on_signals)
         self._rehearse()
@@ -79,11 +83,17 @@ class Runner:
 
         Raises `AlreadyClaimedError` for any other, and ``ValueError`` for a body that is no call, which claims nothing.
         """
-        if self._run is not None:
+        if self._run is not None or self._refusing:
             raise AlreadyClaimedError
-        self._run = CallRun(self._loop, _parse(body), self._spare, self._place)
+        call = _parse(body)
+        self.execution_id = call["execution_id"]
+        self._run = CallRun(self._loop, call, self._spare, self._place)
         attach(self._run.journal)
         self._run.begin()
+
+    def refuse_calls(self) -> None:
+        """Take none any more: this sandbox is retired."""
+        self._refusing = True
 
     def cancel(self) -> None:
         """End the running call at the client's wish."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop, Timer
-from executor_runner.protocol import CALL_PATH, DONE_PATH
+from executor_runner.protocol import CALL_PATH, DONE_PATH, RETIRE_PATH, holder_text
 from executor_runner.protocol.tokens import token_hash
 from executor_runner.request import Request
 from executor_runner.runner import AlreadyClaimedError, Runner
@@ -19,6 +19,8 @@ MAX_HEAD = 32 * 1024
 MAX_BODY = 96 * 1024 * 1024
 HEAD_SECONDS = 20.0
 """How long a connection may take to bring its request."""
+RETIRED_SECONDS = 0.5
+"""How long a retired runner stays to answer: longer than its answer needs to arrive."""
 _READ = 256 * 1024
 _LONG = 20
 """Digits of no journal's offset; Python refuses to read thousands."""
@@ -49,8 +51,9 @@ class HttpServer:
         action = {
             ("POST", CALL_PATH): lambda: self._claim(connection, request.token, body),
             ("GET", CALL_PATH): lambda: self._resume(connection, request),
-            ("DELETE", CALL_PATH): lambda: self._cancel(connection),
-            ("POST", DONE_PATH): lambda: self._done(connection),
+            ("DELETE", CALL_PATH): lambda: self._cancel(connection, request),
+            ("POST", DONE_PATH): lambda: self._done(connection, request),
+            ("POST", RETIRE_PATH): lambda: self._retire(connection),
         }.get((request.method, request.path))
         if action is None:
             connection.answer(404, b"no such resource\n")
@@ -94,34 +97,53 @@ class HttpServer:
         try:
             self._runner.claim(body, attach)
         except AlreadyClaimedError:
-            connection.answer(409, b"claimed\n")
+            self._name_holder(connection)
         except ValueError as error:
             connection.answer(400, f"not a call: {error}\n".encode())
 
     def _resume(self, connection: _Connection, request: Request) -> None:
-        journal = self._runner.journal
+        journal = self._named_journal(connection, request)
         offset = request.query.get("offset", "0")
         if journal is None:
-            connection.answer(404, b"no call yet\n")
-        elif not (offset.isascii() and offset.isdigit() and len(offset) < _LONG) or int(offset) > len(journal):
+            return
+        if not (offset.isascii() and offset.isdigit() and len(offset) < _LONG) or int(offset) > len(journal):
             connection.answer(416, b"offset beyond the journal\n")
         else:
             connection.stream(journal, int(offset))
 
-    def _cancel(self, connection: _Connection) -> None:
-        if self._runner.journal is None:
-            connection.answer(404, b"no call yet\n")
-            return
-        connection.answer(202, b"")
-        self._runner.cancel()
+    def _cancel(self, connection: _Connection, request: Request) -> None:
+        if self._named_journal(connection, request) is not None:
+            connection.answer(202, b"")
+            self._runner.cancel()
 
-    def _done(self, connection: _Connection) -> None:
-        journal = self._runner.journal
-        if journal is None or not journal.complete:
+    def _done(self, connection: _Connection, request: Request) -> None:
+        journal = self._named_journal(connection, request)
+        if journal is not None and not journal.complete:
             connection.answer(409, b"no report yet\n")
+        elif journal is not None:
+            connection.answer(204, b"")
+            self.on_done()
+
+    def _retire(self, connection: _Connection) -> None:
+        if self._runner.journal is not None:
+            self._name_holder(connection)
             return
         connection.answer(204, b"")
-        self.on_done()
+        self._runner.refuse_calls()
+        self._loop.call_later(RETIRED_SECONDS, self._loop.stop)
+
+    def _named_journal(self, connection: _Connection, request: Request) -> Journal | None:
+        """The journal of the execution that the request names; without it the request is answered."""
+        journal = self._runner.journal
+        if journal is None:
+            connection.answer(404, b"no call yet\n")
+        elif request.query.get("execution") != self._runner.execution_id:
+            self._name_holder(connection)
+            return None
+        return journal
+
+    def _name_holder(self, connection: _Connection) -> None:
+        connection.answer(409, holder_text(self._runner.execution_id).encode())
 
 
 class _Connection:

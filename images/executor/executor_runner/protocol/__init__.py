@@ -14,10 +14,31 @@ PORT = 8090
 """TCP port of a runner in a pod."""
 
 CALL_PATH = "/v1/call"
-"""``POST`` starts the call, ``GET ?offset=N`` reads its journal again, ``DELETE`` cancels it."""
+"""``POST`` starts a call, ``GET ?execution=ID&offset=N`` reads its journal again, ``DELETE ?execution=ID`` cancels it.
+
+All replicas of a service have a sandbox's token. So whoever comes back names the execution, and gets 409 with
+`holder_text` where the call is another's.
+"""
 
 DONE_PATH = "/v1/done"
-"""``POST``: the service has stored the report, the runner may leave."""
+"""``POST ?execution=ID``: the service has stored the report, the runner may leave."""
+
+RETIRE_PATH = "/v1/retire"
+"""``POST``: leave, unless there is a call (409). Who retires a sandbox so can never end a call."""
+
+_HOLDER = "claimed by "
+
+
+def holder_text(execution_id: str) -> str:
+    """The body of a 409: whose call the runner has."""
+    return f"{_HOLDER}{execution_id}\n"
+
+
+def read_holder(text: str) -> str | None:
+    """The execution id in the body of a 409; None if it is no such body."""
+    line = text.strip()
+    return line.removeprefix(_HOLDER) if line.startswith(_HOLDER) else None
+
 
 TOKEN_HEADER = "Executor-Token"
 """Carries the sandbox's token. Not ``Authorization``: the API server's pod proxy keeps that one for itself."""

@@ -35,6 +35,19 @@ class Limits(TypedDict):
     value_bytes: int  # of a function's JSON value
 
 
+class Reuse(TypedDict):
+    """That the sandbox shall stay for further calls of the same tenant.
+
+    ``tenant`` is an opaque word: the first call binds the sandbox to it. ``follows`` is the execution id of the call
+    before, "" for the first: who knows it has stored that call's outcome. ``idle_seconds``: without a further call the
+    runner leaves after so long.
+    """
+
+    tenant: str
+    follows: str
+    idle_seconds: float
+
+
 class Call(TypedDict):
     """One call, as sent to the runner. Exactly one of ``argv``, ``python`` and ``script`` is not None."""
 
@@ -49,6 +62,7 @@ class Call(TypedDict):
     timeout_seconds: float  # counted from the child's start
     grace_seconds: float  # between TERM and KILL
     limits: Limits
+    reuse: Reuse | None
 
 
 class Started(TypedDict):

@@ -1,0 +1,146 @@
+"""The warm pool as numbers: which sandboxes wait, how many should, and what closes the gap. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import ceil, sqrt
+
+from executor_api.domain.pool_settings import PoolSettings
+
+_WEIGHT = 0.2
+"""How much the newest measurement counts in a running mean."""
+_RATE_SECONDS = 30.0
+"""The time over which arrivals fade from memory."""
+_SPREAD = 2.0
+"""Standard deviations of a Poisson count that an autoscaled pool has in store: 98 of 100 moments."""
+_JITTER = 0.1
+
+
+class Phase(Enum):
+    """Where a pooled sandbox is."""
+
+    STARTING = "starting"
+    READY = "ready"
+    TAKEN = "taken"  # has a call, or is reserved for one
+    ENDED = "ended"  # died while it waited
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One sandbox of a pool. ``since``: seconds, when it was created; ``obstacle``: why it does not start."""
+
+    name: str
+    digest: str
+    phase: Phase
+    since: float
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a pool should be: ``size`` sandboxes of one digest that wait, none for longer than the idle age."""
+
+    digest: str
+    size: int
+    max_idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """What closes the gap: how many to create, which to retire."""
+
+    create: int
+    retire: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatus:
+    """A pool as ``GET /pool`` tells it. ``None`` where nothing was measured yet."""
+
+    template: str
+    digest: str
+    desired: int
+    ready: int
+    starting: int
+    taken: int
+    hits: int  # since this process started, by its own calls
+    misses: int
+    conflicts: int
+    replacement_seconds: float | None = None  # from creation to ready
+    refill_per_second: float | None = None
+    changed_at: float | None = None  # seconds since the epoch: when the template got its present digest
+    problems: tuple[str, ...] = ()
+
+
+def plan_pool(target: Target, members: Sequence[Member], expected: int, now: float) -> PoolPlan:
+    """Close the gap between what waits and what should.
+
+    ``expected`` creations are under way and not among the ``members`` yet. What an obstacle keeps from starting counts
+    as starting: another one would meet the same obstacle. What has waited too long stays until its successor is ready.
+    """
+    waiting = [item for item in members if item.phase in (Phase.STARTING, Phase.READY)]
+    current = [item for item in waiting if item.digest == target.digest]
+    aged = [item for item in current if item.phase is Phase.READY and _is_aged(item, target, now)]
+    fresh = [item for item in current if item not in aged]
+    ready = sum(item.phase is Phase.READY for item in fresh)
+    retire = [item for item in waiting if item.digest != target.digest]
+    retire += [item for item in members if item.phase is Phase.ENDED]
+    retire += _surplus(fresh, len(fresh) + expected - target.size)
+    if ready >= target.size:
+        retire += aged
+    return PoolPlan(max(0, target.size - len(fresh) - expected), tuple(item.name for item in retire))
+
+
+def _is_aged(member: Member, target: Target, now: float) -> bool:
+    """Each at an age of its own, so that a pool made at once is not replaced at once."""
+    spread = zlib.crc32(member.name.encode()) / 2**32  # 0 to 1, the same for every replica
+    return now - member.since > target.max_idle_seconds * (1 - _JITTER + 2 * _JITTER * spread)
+
+
+def _surplus(fresh: Iterable[Member], count: int) -> list[Member]:
+    """Those to part with: what does not start first, then what has waited longest."""
+    order = sorted(fresh, key=lambda item: (not item.obstacle, item.phase is Phase.READY, item.since))
+    return order[: max(0, count)]
+
+
+@dataclass(slots=True)
+class Demand:
+    """Measures how fast sandboxes are taken and replaced, for a pool that sizes itself. Instants in seconds."""
+
+    replacement_seconds: float | None = None
+    refill_interval: float | None = None
+    _rate: float = 0.0
+    _at: float | None = None
+    _last_ready: float | None = None
+
+    def arrived(self, now: float) -> None:
+        """One more call came, whether it found a sandbox or not."""
+        self._rate = self.rate(now) + 1 / _RATE_SECONDS
+        self._at = now
+
+    def rate(self, now: float) -> float:
+        """Arrivals per second of late."""
+        if self._at is None:
+            return 0.0
+        return self._rate * max(0.0, 1 - (now - self._at) / _RATE_SECONDS)
+
+    def replaced(self, seconds: float, now: float, *, more_to_come: bool) -> None:
+        """One became ready so long after its creation; ``more_to_come``: others are being made, so this is a pace."""
+        self.replacement_seconds = _mean(self.replacement_seconds, seconds)
+        if self._last_ready is not None:
+            self.refill_interval = _mean(self.refill_interval, max(0.001, now - self._last_ready))
+        self._last_ready = now if more_to_come else None
+
+    def size(self, settings: PoolSettings, now: float) -> int:
+        """How many should wait: enough for the arrivals in the time a replacement takes."""
+        if settings.size is not None:
+            return settings.size
+        expected = self.rate(now) * (self.replacement_seconds or 1.0)
+        return min(settings.ceiling, settings.floor + ceil(expected + _SPREAD * sqrt(expected)))
+
+
+def _mean(before: float | None, newest: float) -> float:
+    return newest if before is None else (1 - _WEIGHT) * before + _WEIGHT * newest

@@ -1,0 +1,70 @@
+"""Calls that find a sandbox waiting, and what becomes of those that don't."""
+
+from __future__ import annotations
+
+import pytest
+from support.house import House, ended, submission
+from support.scripted import Fate, Script, stdout
+
+from executor_api.backends.base import SandboxFailedError
+from executor_api.domain.execution import Start
+from executor_api.domain.outcome import Evidence, Reason, Status
+
+OURS = [stdout(b"ours\n")]
+
+
+async def test_a_waiting_sandbox_takes_the_call(house: House) -> None:
+    """Nothing is made for it, and the record names the sandbox that waited."""
+    house.backend.waiting = [Script(frames=OURS, start=Start.WARM)]
+    service = await house.open()
+    execution = await ended(service, submission())
+    assert (execution.status, execution.start, execution.cold_reason) == (Status.SUCCEEDED, Start.WARM, None)
+    assert (execution.sandbox.name, list(house.backend.made)) == ("p-0", ["p-0"])
+
+
+async def test_a_miss_makes_a_sandbox_and_says_why(house: House) -> None:
+    """The record has the backend's reason."""
+    service = await house.open()
+    execution = await ended(service, submission())
+    assert (execution.start, execution.cold_reason) == (Start.COLD, "nothing waits")
+
+
+async def test_a_sandbox_that_does_not_take_the_call_costs_another_try(house: House) -> None:
+    """The next that waits runs it, once; the one that is somebody else's is left alone."""
+    taken = Script(posts=[Fate.TAKEN], start=Start.WARM)
+    house.backend.waiting = [taken, Script(frames=OURS, start=Start.WARM)]
+    service = await house.open()
+    execution = await ended(service, submission())
+    assert (execution.status, execution.sandbox.name) == (Status.SUCCEEDED, "p-1")
+    assert ((await service.output(execution.id)).stdout, house.backend.made["p-0"].dead) == (b"ours\n", False)
+
+
+async def test_after_three_refusals_a_call_has_a_sandbox_made(house: House) -> None:
+    """A pool whose sandboxes all turn out to be taken keeps nobody from being served."""
+    house.backend.waiting = [Script(posts=[Fate.TAKEN], start=Start.WARM) for _ in range(5)]
+    service = await house.open()
+    execution = await ended(service, submission())
+    assert (execution.status, execution.start) == (Status.SUCCEEDED, Start.COLD)
+    assert ("3 waiting sandboxes" in execution.cold_reason, len(house.backend.waiting)) == (True, 2)
+
+
+async def test_a_call_that_was_refused_and_then_can_not_start_touches_nobody_elses_sandbox(house: House) -> None:
+    """Its failure cleans up what was made for it, not the sandbox in which somebody else's call runs."""
+    house.backend.waiting = [Script(posts=[Fate.TAKEN], start=Start.WARM)]
+    house.backend.script = lambda _id: Script(ready_error=SandboxFailedError(Evidence(Reason.UNSCHEDULABLE, "full")))
+    service = await house.open()
+    execution = await ended(service, submission())
+    assert execution.outcome.reason is Reason.UNSCHEDULABLE
+    assert execution.sandbox.name == f"x-{execution.id.lower()}"
+    assert not house.backend.made["p-0"].dead
+
+
+@pytest.mark.parametrize(("report", "sound"), [({}, True), ({"unkillable": 1}, False)], ids=["clean", "unkillable"])
+async def test_only_a_sound_sandbox_is_given_back_as_such(house: House, report: dict[str, int], sound: bool) -> None:  # noqa: FBT001 - pytest gives it by position
+    """A process that can't be killed makes a sandbox unfit for another call."""
+    changes = {"processes": {"left_behind": 0, "zombies": 0, "unkillable": 0, **report}}
+    house.backend.waiting = [Script(report=changes, start=Start.WARM)]
+    service = await house.open()
+    await ended(service, submission())
+    await service.stop(5)
+    assert house.backend.made["p-0"].sound is sound
