@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from kubernetes_backend.fake_leases import FakeLeases
 from kubernetes_backend.fake_objects import Object, Objects, matches
 
 NAMESPACE = "sandboxes"
@@ -62,6 +63,7 @@ class FakeApiServer:
     url: str = ""
 
     def __post_init__(self) -> None:
+        self.leases = FakeLeases(self.objects, NAMESPACE)
         self._port = 0
         self._watches: set[asyncio.Transport] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,6 +82,7 @@ class FakeApiServer:
         app.router.add_delete(JOBS + "/{name}", self._delete_job)
         app.router.add_get(EVENTS, self._list_events)
         app.router.add_post(REVIEWS, self._review)
+        app.router.add_routes(self.leases.routes())
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
