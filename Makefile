@@ -64,6 +64,16 @@ bench: $(READY)  ## Measure single calls on this machine beside subprocess.run
 bench-cluster: $(READY)  ## Measure cold calls on the cluster of $KUBECONFIG beside a bare Pod
 	PYTHONPATH=tests $(BIN)/python benchmarks/speed.py --backend kubernetes --calls 30 --image $(IMAGE)
 
+.PHONY: bench-pool
+bench-pool: $(READY)  ## Load a warm pool on the cluster of $KUBECONFIG: latency, bursts, arrivals, writes
+	PYTHONPATH=tests $(BIN)/python benchmarks/load.py W1 W7 --backend kubernetes --image $(IMAGE) --pool 10 --pause 0.6
+	PYTHONPATH=tests $(BIN)/python benchmarks/load.py W2 W3 W4 W5 --backend kubernetes --image $(IMAGE) --pool 20 --pause 0.6
+
+.PHONY: bench-reuse
+bench-reuse: $(READY)  ## Load sandboxes that one tenant reuses: local, and on the cluster if there is a $KUBECONFIG
+	PYTHONPATH=tests $(BIN)/python benchmarks/load.py W6
+	test -z "$$KUBECONFIG" || PYTHONPATH=tests $(BIN)/python benchmarks/load.py W6 --backend kubernetes --image $(IMAGE)
+
 .PHONY: soak
 soak: $(READY)  ## Run 10,000 calls on this machine and count what is left
 	PYTHONPATH=tests $(BIN)/python benchmarks/leftovers.py

@@ -5,13 +5,28 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Nearest rank."""
+    """Nearest rank; NaN if there is no value."""
+    if not values:
+        return math.nan
     ranked = sorted(values)
     return ranked[max(0, math.ceil(percent / 100 * len(ranked)) - 1)]
+
+
+def windows(points: Iterable[tuple[float, Value]], width: float) -> list[list[Value]]:
+    """Values of (instant, value) by the window their instant falls into; instants count from 0, gaps stay empty."""
+    found: list[list[Value]] = []
+    for instant, value in points:
+        place = int(instant // width)
+        found.extend([] for _ in range(place + 1 - len(found)))
+        found[place].append(value)
+    return found
 
 
 def milliseconds(action: Callable[[], object]) -> float:

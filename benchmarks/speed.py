@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from apiserver import pod_manifest
 from figures import milliseconds, print_header, print_row
 from support.service import Service
 
@@ -143,7 +144,7 @@ def _bare_pod(space: Any, image: str, number: int) -> float:
 
     name = f"bare-{number}"
     began = time.perf_counter()
-    space.core.create_namespaced_pod(space.name, _sleeper(name, image))
+    space.core.create_namespaced_pod(space.name, pod_manifest(name, image, ["sleep", "60"]))
     stream = watch.Watch()
     for event in stream.stream(
         space.core.list_namespaced_pod, space.name, field_selector=f"metadata.name={name}", timeout_seconds=60
@@ -153,20 +154,6 @@ def _bare_pod(space: Any, image: str, number: int) -> float:
     elapsed = (time.perf_counter() - began) * 1000
     space.core.delete_namespaced_pod(name, space.name, grace_period_seconds=0)
     return elapsed
-
-
-def _sleeper(name: str, image: str) -> dict[str, Any]:
-    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    return {
-        "metadata": {"name": name},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 0,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{"name": "main", "image": image, "command": ["sleep", "60"], "securityContext": security}],
-        },
-    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""The pool as ``GET /pool`` shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from calls import Caller
+from wire import Client
+
+_POLL_SECONDS = 0.05
+
+
+class Pool:
+    """The pool of one template at one service."""
+
+    def __init__(self, client: Client, template: str) -> None:
+        self._client = client
+        self._template = template
+
+    async def look(self) -> Mapping[str, Any]:
+        """Its status; empty if the service has no pool of that template."""
+        answer = await self._client.request("GET", "/pool")
+        pools = json.loads(answer.body)["pools"] if answer.status == 200 else []
+        return next((pool for pool in pools if pool["template"] == self._template), {})
+
+    async def wait_full(self, seconds: float = 120) -> Mapping[str, Any]:
+        """Wait until as many wait as should, then return the status. Raises ``TimeoutError``."""
+        deadline = time.monotonic() + seconds
+        while (status := await self.look()) and status["ready"] < status["desired"]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the pool is not full after {seconds:.0f} s: {dict(status)}")
+            await asyncio.sleep(_POLL_SECONDS)
+        return status
+
+    async def refill_rate(self, caller: Caller) -> float:
+        """Empty it with one burst and time how it fills: sandboxes a second from its lowest point to full."""
+        size = (await self.wait_full()).get("desired", 0)
+        if not size:
+            return 0.0
+        calls = [asyncio.ensure_future(caller.call()) for _ in range(size)]
+        lowest, since = size, time.perf_counter()
+        deadline = since + 120
+        while (ready := (await self.look())["ready"]) < size or not all(call.done() for call in calls):
+            if ready <= lowest:
+                lowest, since = ready, time.perf_counter()
+            if time.perf_counter() > deadline:
+                raise TimeoutError("the pool does not fill again")
+            await asyncio.sleep(_POLL_SECONDS)
+        return (size - lowest) / (time.perf_counter() - since)

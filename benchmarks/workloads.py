@@ -1,0 +1,51 @@
+"""The ways to load a service: one after another, all at once, at random instants, without a pause."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+from calls import Caller, Reply
+
+
+async def serial(caller: Caller, count: int, pause: float, between: Callable[[], None]) -> list[Reply]:
+    """One call after another. ``between`` is called after each; then ``pause`` seconds for the pool to refill."""
+    replies = []
+    for _ in range(count):
+        replies.append(await caller.call())
+        between()
+        await asyncio.sleep(pause)
+    return replies
+
+
+async def burst(caller: Caller, count: int) -> list[Reply]:
+    """All at once: the time of each counts from the one instant at which all were due."""
+    intended = time.perf_counter()
+    return await asyncio.gather(*(caller.call(intended) for _ in range(count)))
+
+
+async def open_loop(caller: Caller, rate: float, seconds: float, rng: random.Random) -> list[Reply]:
+    """Poisson arrivals, sent whether or not earlier ones are answered; each counts from when it was due."""
+    due = time.perf_counter()
+    end = due + seconds
+    tasks = []
+    async with asyncio.TaskGroup() as group:
+        while (due := due + rng.expovariate(rate)) < end:
+            await asyncio.sleep(due - time.perf_counter())
+            tasks.append(group.create_task(caller.call(due)))
+    return [task.result() for task in tasks]
+
+
+async def closed_loop(callers: list[Caller], seconds: float) -> list[Reply]:
+    """Each caller sends its next call when its last one is answered."""
+    end = time.perf_counter() + seconds
+
+    async def run(caller: Caller) -> list[Reply]:
+        replies = []
+        while time.perf_counter() < end:
+            replies.append(await caller.call())
+        return replies
+
+    return [reply for replies in await asyncio.gather(*map(run, callers)) for reply in replies]
