@@ -53,7 +53,7 @@ def is_ours(what: str) -> bool:
 def print_writes(calls: int, during: Mapping[str, int], idle: Mapping[str, float]) -> None:
     """Writes per call, less what as much time without calls has seen; ``idle``: in as long a time."""
     print(f"\nAPI server writes per call over {calls} calls, less those of as long an idle time before")
-    per_call = {what: (count - idle.get(what, 0.0)) / calls for what, count in during.items()}
+    per_call = {what: max(0.0, count - idle.get(what, 0.0)) / calls for what, count in during.items()}
     for what, figure in sorted(per_call.items(), key=lambda item: -item[1]):
         if figure >= 0.02:
             print(f"{what:44}  {figure:6.2f}  {'ours' if is_ours(what) else 'control plane, kubelet'}")

@@ -12,10 +12,13 @@ KUBECONFIG=... make bench-pool                                     # W1 to W5 an
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import uvloop
 import workloads
+from calls import Verdict, judge
 from pool import Pool
+from report import RESULTS, Record
 from scenes import WORKLOADS, Bench
 from target import Target, target
 from weather import Weather
@@ -34,10 +37,12 @@ def main() -> int:
 
 async def _run(target: Target, arguments: argparse.Namespace) -> int:
     client = Client(target.url, arguments.api_key)
-    bench = Bench(target, arguments, client, Pool(client, arguments.template))
+    bench = Bench(target, arguments, client, Pool(client, arguments.template), Record(arguments.results))
     try:
         await bench.pool.wait_full()
-        await workloads.serial(bench.caller(bench.kind), WARMUP, 0.1, lambda: None)
+        for sample in judge(await workloads.serial(bench.caller(bench.kind), WARMUP, 0.1, lambda: None), bench.kind):
+            if sample.verdict is not Verdict.RIGHT:
+                raise SystemExit(f"the service does not serve: {sample.problem}")
         print(f"{WARMUP} calls first that count for nothing; connections are kept and made before a burst")
         for name in arguments.workloads:
             status = await bench.pool.wait_full()
@@ -76,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     add("--connections", type=int, default=4, help="W6")
     add("--litter", action="store_true", help="W6: one more connection whose calls leave a process each")
     add("--seed", type=int, default=1, help="of the arrivals of W5")
+    add("--results", type=Path, default=RESULTS, help="folder of the raw figures")
     add("--call-timeout", type=float, default=120.0, help="seconds until a call without an answer counts as broken")
     arguments = parser.parse_args()
     if "all" in arguments.workloads:

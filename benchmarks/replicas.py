@@ -14,12 +14,13 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import uvloop
 from calls import Caller, Kind, Reply, judge
 from figures import print_header
 from pool import Pool
-from report import Record
+from report import RESULTS, Record
 from weather import Weather
 from wire import Client
 
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=900, help="no call is sent after that")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the raw figures")
     parser.add_argument("--call-timeout", type=float, default=120.0)
     return uvloop.run(_run(parser.parse_args()))
 
@@ -52,7 +54,7 @@ async def _run(arguments: argparse.Namespace) -> int:
     seconds = time.perf_counter() - began
     samples = judge(replies, kind)
     print_header(f"{len(samples)} calls to {len(clients)} replicas, {arguments.at_once} at once, in {seconds:.0f} s")
-    record = Record()
+    record = Record(arguments.results)
     record.add("replicas", samples)
     print(f"moved to another replica: {replicas.moved}; claim conflicts {await _conflicts(pools) - conflicts}")
     print(Weather.now(0).since(before))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from calls import Sample, Verdict, used_twice
 from figures import percentile, print_header, print_row, windows
 
-_FOLDER = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results"
 _PHASES = ("accept", "queue", "claim", "create", "schedule", "start", "run", "collect", "settle")
 """In their order; ``accept`` and ``settle`` are the service's own work before and after."""
 
@@ -19,9 +20,9 @@ _PHASES = ("accept", "queue", "claim", "create", "schedule", "start", "run", "co
 class Record:
     """All samples of one run; in the end it keeps them as a CSV file and says whether all is well."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._samples: list[tuple[str, Sample]] = []
-        self.notes: list[str] = []
 
     def add(self, workload: str, samples: Sequence[Sample]) -> None:
         """Keep them and print what became of them."""
@@ -30,8 +31,8 @@ class Record:
 
     def close(self) -> int:
         """Write the file, print where it is; 0 if every answer was right or an honest refusal, else 1."""
-        _FOLDER.mkdir(exist_ok=True)
-        path = _FOLDER / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.csv"
+        self._folder.mkdir(exist_ok=True)
+        path = self._folder / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.csv"
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)

@@ -9,7 +9,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import apiserver
@@ -25,7 +25,7 @@ from wire import Client
 _WINDOW = 10.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Bench:
     """What every workload needs."""
 
@@ -33,7 +33,7 @@ class Bench:
     arguments: argparse.Namespace
     client: Client
     pool: Pool
-    record: Record = field(default_factory=Record)
+    record: Record
 
     def caller(self, kind: Kind) -> Caller:
         """Sends calls of that kind."""
