@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from executor_api.backends.base import Backend
+from executor_api.domain.finding import Finding, fail, ok
+from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
 from executor_api.http.auth import is_loopback
@@ -46,7 +49,7 @@ def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metri
     return ExecutionService(
         _backend(settings, environ, metrics or Metrics()),
         SqliteStore(settings.data_path(environ) / "executions.sqlite3"),
-        TemplateFile(settings.templates).reload(),
+        TemplateFile(settings.templates, settings.pool).reload(),
         Limits(
             max_concurrency=settings.max_concurrency,
             max_queue=settings.max_queue,
@@ -67,6 +70,22 @@ def serve(settings: Settings, environ: Mapping[str, str], listening: Callable[[s
         config = uvicorn.Config(app="", log_config=None)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(settings, environ, sock, listening))
+
+
+async def diagnose(settings: Settings, environ: Mapping[str, str], tell: Callable[[Finding], None]) -> None:
+    """Look at everything that calls will need; ``tell`` gets each finding at once."""
+    templates = TemplateFile("", settings.pool).reload()
+    try:
+        templates = TemplateFile(settings.templates, settings.pool).reload()
+        tell(ok("templates", ", ".join(templates)))
+    except ConfigurationError as error:
+        tell(fail("templates", str(error)))
+    if settings.backend == "kubernetes":
+        await _diagnose_kubernetes(settings, environ, templates, tell)
+        return
+    from executor_api.backends.local.doctor import examine  # noqa: PLC0415
+
+    await examine(environ, templates, tell)
 
 
 def check_exposure(settings: Settings) -> None:
@@ -119,7 +138,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._api = api
-        self._templates = TemplateFile(api.settings.templates)
+        self._templates = TemplateFile(api.settings.templates, api.settings.pool)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, let answers go out, then let calls end that nobody waits for; one grace for both."""
@@ -167,10 +186,7 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str], metrics: Metrics
         from executor_api.backends.kubernetes.backend import KubernetesBackend  # noqa: PLC0415
         from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigurationError(
-            f"the kubernetes backend needs a package that is not here ({error.name}); "
-            "install it with: pip install 'executor-api[kubernetes]'"
-        ) from None
+        raise _missing_package(error) from None
     return KubernetesBackend(
         KubernetesSettings(
             master_key=master_key(settings.master_key, settings.data_path(environ)),
@@ -183,6 +199,32 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str], metrics: Metrics
         ),
         environ,
         metrics=ClusterMetrics(metrics.registry),
+    )
+
+
+async def _diagnose_kubernetes(
+    settings: Settings, environ: Mapping[str, str], templates: Mapping[str, Template], tell: Callable[[Finding], None]
+) -> None:
+    try:
+        from executor_api.backends.kubernetes.doctor import examine  # noqa: PLC0415
+        from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings  # noqa: PLC0415
+    except ImportError as error:
+        raise _missing_package(error) from None
+    found = KubernetesSettings(
+        master_key=secrets.token_bytes(32),
+        namespace=settings.namespace,
+        image=settings.image,
+        kubeconfig=settings.kubeconfig,
+        context=settings.context,
+        dispatch=DispatchMode(settings.dispatch),
+    )
+    await examine(found, environ, templates.values(), tell)
+
+
+def _missing_package(error: ImportError) -> ConfigurationError:
+    return ConfigurationError(
+        f"the kubernetes backend needs a package that is not here ({error.name}); "
+        "install it with: pip install 'executor-api[kubernetes]'"
     )
 
 

@@ -52,6 +52,9 @@ class Settings:
         choices=("auto", "pod-ip", "proxy"),
     )
     templates: str = _setting("", "YAML file of templates; empty: the built-in `default` only.")
+    pool: int = _setting(
+        0, "Sandboxes of template `default` that wait for calls in the cluster; 0: as the template file says."
+    )
     data_dir: str = _setting("", "Directory of the database and the master key; empty: the user's state directory.")
     master_key: str = _setting(
         "",

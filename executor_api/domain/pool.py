@@ -86,12 +86,20 @@ def plan_pool(target: Target, members: Sequence[Member], expected: int, now: flo
     aged = [item for item in current if item.phase is Phase.READY and _is_aged(item, target, now)]
     fresh = [item for item in current if item not in aged]
     ready = sum(item.phase is Phase.READY for item in fresh)
-    retire = [item for item in waiting if item.digest != target.digest]
-    retire += [item for item in members if item.phase is Phase.ENDED]
+    retire = [item for item in members if item.phase is Phase.ENDED]
+    retire += [item for item in waiting if item.digest != target.digest and _can_retire(item)]
     retire += _surplus(fresh, len(fresh) + expected - target.size)
     if ready >= target.size:
         retire += aged
     return PoolPlan(max(0, target.size - len(fresh) - expected), tuple(item.name for item in retire))
+
+
+def _can_retire(member: Member) -> bool:
+    """Whether somebody decides it: the runner of a ready one; one that is held has none.
+
+    To one in between, a call may come before we hear that it runs.
+    """
+    return member.phase is Phase.READY or bool(member.obstacle)
 
 
 def _is_aged(member: Member, target: Target, now: float) -> bool:
@@ -102,7 +110,9 @@ def _is_aged(member: Member, target: Target, now: float) -> bool:
 
 def _surplus(fresh: Iterable[Member], count: int) -> list[Member]:
     """Those to part with: what does not start first, then what has waited longest."""
-    order = sorted(fresh, key=lambda item: (not item.obstacle, item.phase is Phase.READY, item.since))
+    order = sorted(
+        filter(_can_retire, fresh), key=lambda item: (not item.obstacle, item.phase is Phase.READY, item.since)
+    )
     return order[: max(0, count)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from executor_api.domain.pool_settings import MOST
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError
 from executor_api.service.yaml_source import Location, Place, YamlSource, read_yaml
@@ -27,17 +28,28 @@ class Templates(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TemplateFile:
-    """The file at ``path``; an empty path stands for the built-in ``default`` alone."""
+    """The file at ``path``; an empty path stands for the built-in ``default`` alone.
+
+    ``default_pool`` sandboxes of ``default`` wait, whatever the file says; 0 leaves it to the file.
+    """
 
     path: str
+    default_pool: int = 0
 
     def reload(self) -> dict[str, Template]:
         """Read it anew: templates by name, ``default`` always among them.
 
         Raises `ConfigurationError` with a line for each mistake; whoever holds the earlier set then keeps it.
         """
+        if not 0 <= self.default_pool <= MOST:
+            raise ConfigurationError(f"pool: {self.default_pool} must be from 0 to {MOST} (--pool, EXECUTOR_POOL)")
         found = _read(Path(self.path)) if self.path else []
-        return {"default": Template(name="default")} | {template.name: template for template in found}
+        templates = {"default": Template(name="default")} | {template.name: template for template in found}
+        default = templates["default"]
+        if self.default_pool:
+            pool = default.pool.model_copy(update={"size": self.default_pool, "floor": 0, "ceiling": 0})
+            templates["default"] = default.model_copy(update={"pool": pool})
+        return templates
 
 
 def schema_text() -> str:

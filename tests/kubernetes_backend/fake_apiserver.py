@@ -80,6 +80,7 @@ class FakeApiServer:
         app.router.add_post(JOBS, self._create_job)
         app.router.add_get(JOBS + "/{name}", self._get_job)
         app.router.add_delete(JOBS + "/{name}", self._delete_job)
+        app.router.add_patch(JOBS + "/{name}", self._patch_job)
         app.router.add_get(EVENTS, self._list_events)
         app.router.add_post(REVIEWS, self._review)
         app.router.add_routes(self.leases.routes())
@@ -170,10 +171,28 @@ class FakeApiServer:
         return web.json_response({"kind": "Status", "status": "Success"})
 
     async def _list_jobs(self, request: web.Request) -> web.StreamResponse:
-        return self._listing("jobs", request)
+        watching = request.query.get("watch") == "true"
+        return await self._watch("jobs", request) if watching else self._listing("jobs", request)
+
+    async def _patch_job(self, request: web.Request) -> web.StreamResponse:
+        """A JSON patch of tests and replacements."""
+        job = self.objects.get("jobs", request.match_info["name"])
+        if job is None:
+            return status(404, "NotFound", "not found")
+        changed = deepcopy(job)
+        for operation in await request.json():
+            *path, last = (part.replace("~1", "/") for part in operation["path"].strip("/").split("/"))
+            place = changed
+            for part in path:
+                place = place[part]
+            if operation["op"] == "test" and place.get(last) != operation["value"]:
+                return status(422, "Invalid", "the server rejected our request: testing path failed")
+            place[last] = operation["value"]
+        return web.json_response(await self.objects.put("jobs", changed))
 
     async def _list_pods(self, request: web.Request) -> web.StreamResponse:
-        return await self._watch(request) if request.query.get("watch") == "true" else self._listing("pods", request)
+        watching = request.query.get("watch") == "true"
+        return await self._watch("pods", request) if watching else self._listing("pods", request)
 
     async def _list_events(self, request: web.Request) -> web.StreamResponse:
         wanted = dict(part.split("=") for part in request.query["fieldSelector"].split(","))
@@ -188,7 +207,7 @@ class FakeApiServer:
         items = [item for item in self.objects.all(resource) if matches(item, request.query.get("labelSelector", ""))]
         return web.json_response({"items": items, "metadata": {"resourceVersion": str(self.objects.version)}})
 
-    async def _watch(self, request: web.Request) -> web.StreamResponse:
+    async def _watch(self, watched: str, request: web.Request) -> web.StreamResponse:
         version = int(request.query["resourceVersion"])
         response = web.StreamResponse()
         await response.prepare(request)
@@ -202,7 +221,7 @@ class FakeApiServer:
                 return response
             while not transport.is_closing():
                 for number, kind, resource, item in list(self.objects.log):
-                    if number > version and resource == "pods" and matches(item, request.query["labelSelector"]):
+                    if number > version and resource == watched and matches(item, request.query["labelSelector"]):
                         await _send(response, kind, item)
                 version = self.objects.version
                 await _send(response, "BOOKMARK", {"kind": "Pod", "metadata": {"resourceVersion": str(version)}})

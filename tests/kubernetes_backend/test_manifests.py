@@ -30,6 +30,7 @@ def _job(template: Template, **request: Any) -> dict[str, Any]:
         token_hash=token_hash("t"),
         resources=planned.resources,
         deadline_seconds=planned.deadline_seconds,
+        digest="d",
     )
     return build_job(load_skeleton(template, "image:1"), template, values)
 

@@ -7,35 +7,35 @@ import contextlib
 import functools
 import random
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 
 from executor_api.backends.base import Claim, Health, Miss, SandboxFailedError
 from executor_api.backends.kubernetes import checks, names, rehearsal
-from executor_api.backends.kubernetes.cache import PodCache
-from executor_api.backends.kubernetes.classify import Absent, refused
+from executor_api.backends.kubernetes.cache import Cache, JobCache, PodCache
+from executor_api.backends.kubernetes.classify import Absent
 from executor_api.backends.kubernetes.client import ApiClient
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.credentials import Credentials, load
 from executor_api.backends.kubernetes.dialer import Dialer, Way
-from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
-from executor_api.backends.kubernetes.job_template import Tree, load_skeleton
-from executor_api.backends.kubernetes.manifests import JobValues, build_job
+from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
+from executor_api.backends.kubernetes.leader import Leadership
 from executor_api.backends.kubernetes.metrics import KubernetesMetrics, NoMetrics
+from executor_api.backends.kubernetes.pool_keeper import keep_pools
 from executor_api.backends.kubernetes.rehearsal import rehearse
-from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox
+from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.backends.kubernetes.settings import KubernetesSettings
-from executor_api.backends.kubernetes.snapshot import JobSnapshot, parse_job
+from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState
+from executor_api.backends.kubernetes.supply import Supply
 from executor_api.backends.kubernetes.watch import Collection, watch_forever
-from executor_api.domain.outcome import Evidence, Reason
 from executor_api.domain.pool import PoolStatus
-from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import Template, plan
+from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError, UnavailableError
-from executor_runner.protocol.tokens import sandbox_token, token_hash
 
 RETRY_SECONDS = 2.0
 """Between attempts to get connected, and between checks while something is wrong."""
@@ -67,8 +67,11 @@ class KubernetesBackend:
         self._environ = environ
         self._images = ImageHealth()
         self._templates: dict[str, Template] = {_SAMPLE: Template(name=_SAMPLE)}
-        self._skeletons: dict[str, Tree] = {}
+        self._factory = JobFactory(settings)
+        self._replica = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._cluster: Cluster | None = None
+        self._supply: Supply | None = None
+        self._leadership: Leadership | None = None
         self._problems: tuple[str, ...] = ("the Kubernetes backend is not connected yet",)
         self._task: asyncio.Task[None] | None = None
         self._rehearsed = False
@@ -89,126 +92,70 @@ class KubernetesBackend:
 
     def health(self) -> Health:
         """Ready while calls can be expected to run."""
-        trouble = self._cluster and self._cluster.pods.trouble
         image = self._images.problem(self._image)
-        watch = f"the watch of the cluster's pods is interrupted: {trouble}" if trouble else None
-        problems = self._problems or tuple(text for text in (watch, image) if text)
+        problems = self._problems or tuple(text for text in (*self._interruptions(), image) if text)
         way = self._cluster and self._cluster.dialer.way
-        notes = (f"runners are reached by {way}",) if way else ()
+        notes = [f"runners are reached by {way}"] if way else []
+        if self._leadership is not None and self._leadership.problem:
+            notes.append(f"this process keeps the pools as if it were alone: {self._leadership.problem}")
         return Health(not problems, problems, (*notes, *self._images.others(self._image)))
 
     def use_templates(self, templates: Mapping[str, Template]) -> None:
         """Read the Job template of each. Raises `ConfigurationError`; then those before stay in use."""
-        skeletons = {item.digest(): load_skeleton(item, self._settings.image) for item in templates.values()}
-        self._templates, self._skeletons = dict(templates), skeletons
+        self._factory.use(templates)
+        self._templates = dict(templates)
         self._rehearsed = False
+        if self._supply is not None:
+            self._supply.pools.use(templates)
 
-    async def claim(self, claim: Claim) -> Miss:
-        """Nothing waits yet."""
-        return Miss(f"template {claim.plan.template.name!r} keeps no sandboxes waiting")
+    async def claim(self, claim: Claim) -> KubernetesSandbox | Miss:
+        """A sandbox that is there already. Raises `SandboxFailedError` and `UnavailableError`."""
+        return await self._connected()[1].claim(claim)
 
     def pools(self) -> tuple[PoolStatus, ...]:
-        """None yet."""
-        return ()
+        """Every pool as it is now; none while there is no connection."""
+        return () if self._supply is None else self._supply.pools.statuses()
 
     async def create(self, name: str, claim: Claim) -> KubernetesSandbox:
         """Create the Job. Raises `SandboxFailedError` if it is refused, `UnavailableError` if nobody can be asked."""
-        cluster = self._connected()
-        began = cluster.clock()
-        try:
-            await cluster.client.create(names.jobs_path(self._settings.namespace), self._job(name, claim))
-        except ConflictError:
-            pass  # made before, by an attempt whose answer was lost
-        except ConfigurationError as error:
-            raise SandboxFailedError(Evidence(Reason.REJECTED_TEMPLATE, str(error))) from error
-        except KubernetesError as error:
-            evidence = refused(error)
-            if evidence is not None:
-                raise SandboxFailedError(evidence) from error
-            raise UnavailableError(f"the Job can't be created now: {error}") from error
-        now = cluster.clock()
-        identity = Identity(
-            job=name,
-            execution_id=claim.execution_id,
-            token=sandbox_token(self._settings.master_key, name),
-            image=claim.plan.template.image or self._settings.image,
-            created=now,
-            deadline=now + claim.plan.template.start_seconds,
-            create_ms=(now - began) * 1000,
-            keep_finished=not claim.plan.template.delete_finished,
-        )
-        return KubernetesSandbox(cluster, identity, self._images)
+        return await self._connected()[1].create(name, claim)
 
     async def find(self, name: str, execution_id: str) -> KubernetesSandbox | None:
         """The sandbox of this name if its Job exists. Raises `UnavailableError`."""
-        cluster = self._connected()
+        cluster, supply = self._connected()
         if not await cluster.pods.listed(LISTING_SECONDS):
             raise UnavailableError("the cluster's pods can't be listed now")
         job = await cluster.job(name)
         if job is Absent.UNKNOWN:
             raise UnavailableError("the API server does not answer")
-        return (
-            KubernetesSandbox(cluster, self._identity(job, execution_id, cluster), self._images)
-            if isinstance(job, JobSnapshot)
-            else None
-        )
+        return supply.found(job, execution_id) if isinstance(job, JobSnapshot) else None
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
-        """Delete Jobs of this service that no execution wants; kept ones that are finished are left to their TTL."""
-        cluster = self._connected()
-        try:
-            listing = await cluster.client.get(
-                names.jobs_path(self._settings.namespace), {"labelSelector": names.selector(self._settings.service_id)}
-            )
-        except (KubernetesError, ConfigurationError) as error:
-            raise UnavailableError(f"Jobs can't be listed now: {error}") from error
+        """Delete Jobs that no execution wants. Those that wait are the pool's, and one replica does it for all."""
+        cluster, _ = self._connected()
+        if self._leadership is not None and not (self._leadership.leading or self._leadership.problem):
+            return 0
+        if not await cluster.jobs.listed(LISTING_SECONDS):
+            raise UnavailableError("the cluster's Jobs can't be listed now")
         deleted = 0
-        for job in map(parse_job, listing["items"]):
-            kept = job.deleting or (job.keep_finished and job.finished) or job.name in self._rehearsing
-            if not kept and not await is_wanted(job.execution_id):
+        for job in cluster.jobs.all():
+            if not self._is_left_alone(job) and not await is_wanted(job.execution_id):
                 deleted += await cluster.delete_job(job.name)
         return deleted
 
-    def _connected(self) -> Cluster:
-        if self._cluster is None:
+    def _is_left_alone(self, job: JobSnapshot) -> bool:
+        """Whether something else sees to its end: the pool, its TTL, the tenant's last call, or a rehearsal."""
+        at_ease = {JobState.WAITING: True, JobState.REUSED: not job.finished, JobState.CLAIMED: False}[job.state]
+        return at_ease or job.deleting or (job.keep_finished and job.finished) or job.name in self._rehearsing
+
+    def _connected(self) -> tuple[Cluster, Supply]:
+        if self._cluster is None or self._supply is None:
             raise UnavailableError(self._problems[0] if self._problems else "the Kubernetes backend is not connected")
-        return self._cluster
+        return self._cluster, self._supply
 
     @property
     def _image(self) -> str:
         return self._templates[_SAMPLE].image or self._settings.image
-
-    def _skeleton(self, template: Template) -> Tree:
-        digest = template.digest()
-        if digest not in self._skeletons:
-            self._skeletons[digest] = load_skeleton(template, self._settings.image)
-        return self._skeletons[digest]
-
-    def _job(self, name: str, claim: Claim) -> Tree:
-        plan = claim.plan
-        values = JobValues(
-            name=name,
-            namespace=self._settings.namespace,
-            execution_id=claim.execution_id,
-            service_id=self._settings.service_id,
-            token_hash=token_hash(sandbox_token(self._settings.master_key, name)),
-            resources=plan.resources,
-            deadline_seconds=plan.deadline_seconds,
-        )
-        return build_job(self._skeleton(plan.template), plan.template, values)
-
-    def _identity(self, job: JobSnapshot, execution_id: str, cluster: Cluster) -> Identity:
-        created = cluster.clock() - max(0.0, time.time() - job.created_at)
-        return Identity(
-            job=job.name,
-            execution_id=execution_id,
-            token=sandbox_token(self._settings.master_key, job.name),
-            image=job.image,
-            created=created,
-            deadline=created + (job.start_seconds or 0.0),
-            create_ms=None,
-            keep_finished=job.keep_finished,
-        )
 
     async def _supervise(self) -> None:
         """Get connected, however long it takes, and stay so."""
@@ -220,42 +167,59 @@ class KubernetesBackend:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _serve(self, credentials: Credentials) -> None:
-        """Watch and check for ever, over the same connections, which sandboxes use too."""
-        namespace = self._settings.namespace
+        """Watch, check and keep the pools for ever, over the same connections, which sandboxes use too."""
+        namespace, clock = self._settings.namespace, time.monotonic
         async with ApiClient(credentials, self._metrics) as client, self._dialer(client) as dialer:
-            pods = PodCache(time.monotonic, functools.partial(self._metrics.informer_event, "pods"))
-            self._cluster = Cluster(client, pods, dialer, namespace, time.monotonic)
+            pods = PodCache(clock, functools.partial(self._metrics.informer_event, "pods"))
+            jobs = JobCache(clock, functools.partial(self._metrics.informer_event, "jobs"))
+            self._cluster = Cluster(client, pods, jobs, dialer, namespace, clock)
+            self._supply = Supply(self._cluster, self._factory, self._images, self._replica)
+            self._supply.pools.use(self._templates)
+            self._leadership = Leadership(client, namespace, self._settings.service_id, self._replica)
             try:
                 while True:
-                    await self._watch_and_check(self._cluster, credentials)
+                    await self._work(self._cluster, self._supply, self._leadership, credentials)
                     await asyncio.sleep(RETRY_SECONDS)
             finally:
-                self._cluster = None
+                await self._supply.close()
+                self._cluster = self._supply = self._leadership = None
 
     def _dialer(self, client: ApiClient) -> Dialer:
         return Dialer(client, self._settings.namespace, self._settings.dispatch, self._metrics)
 
-    async def _watch_and_check(self, cluster: Cluster, credentials: Credentials) -> None:
-        """The supervisor of both tasks: a defect in one is said in the log and in `health`, and both begin again."""
-        selector = names.selector(self._settings.service_id)
-        restarted = functools.partial(self._metrics.watch_restarted, "pods")
-        path = names.pods_path(cluster.namespace)
-        collection = Collection(cluster.client, path, selector, random.random, restarted)
+    async def _work(self, cluster: Cluster, supply: Supply, leadership: Leadership, credentials: Credentials) -> None:
+        """The supervisor of all tasks: a defect in one is said in the log and in `health`, and all begin again."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(cluster.pods.follow(watch_forever(collection)))
+                group.create_task(self._follow(cluster, cluster.pods, "pods", names.pods_path(cluster.namespace)))
+                group.create_task(self._follow(cluster, cluster.jobs, "jobs", names.jobs_path(cluster.namespace)))
                 group.create_task(self._check(cluster, credentials))
+                group.create_task(keep_pools(leadership, supply.pools.keeper, cluster.jobs))
         except Exception as error:  # noqa: BLE001 - see above
             _log.exception("the Kubernetes backend stumbled", exc_info=error)
             self._problems = (f"the Kubernetes backend stumbled over a defect: {error!r}; see the log",)
 
+    async def _follow(self, cluster: Cluster, cache: Cache[Any], resource: str, path: str) -> None:
+        restarted = functools.partial(self._metrics.watch_restarted, resource)
+        selector = names.selector(self._settings.service_id)
+        await cache.follow(watch_forever(Collection(cluster.client, path, selector, random.random, restarted)))
+
+    def _interruptions(self) -> list[str]:
+        """What keeps us from hearing how things stand."""
+        if self._cluster is None:
+            return []
+        caches: list[tuple[str, Cache[Any]]] = [("pods", self._cluster.pods), ("Jobs", self._cluster.jobs)]
+        return [
+            f"the watch of the cluster's {what} is interrupted: {cache.trouble}"
+            for what, cache in caches
+            if cache.trouble
+        ]
+
     async def _check(self, cluster: Cluster, credentials: Credentials) -> None:
         while True:
-            template = self._templates[_SAMPLE]
-            request = ExecutionRequest(command="true", template=_SAMPLE, isolation=template.isolation[0])
-            claim = Claim(rehearsal.EXECUTION, "", plan(request, self._templates))
+            claim = Claim(rehearsal.EXECUTION, "", single_use(self._templates[_SAMPLE]))
             rights = (*checks.ALWAYS, *checks.PROXY) if cluster.dialer.way is Way.PROXY else checks.ALWAYS
-            sample = self._job("sample", claim)
+            sample = self._factory.for_call("sample", claim)
             found = await checks.problems(cluster.client, cluster.namespace, credentials.source, rights, sample)
             if not found and (not self._rehearsed or self._images.problem(self._image)):
                 found = await self._rehearse(claim)

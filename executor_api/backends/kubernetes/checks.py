@@ -40,18 +40,20 @@ class Right:
 
 
 ALWAYS = (
-    *(Right("batch", "jobs", verb) for verb in ("create", "get", "list", "delete")),
+    *(Right("batch", "jobs", verb) for verb in ("create", "get", "list", "watch", "patch", "delete")),
     *(Right("", "pods", verb) for verb in ("list", "watch")),
     Right("", "pods", "get", "log"),
     Right("", "events", "list"),
 )
+POOL = tuple(Right("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update"))
+"""Of a service with replicas: without them each keeps the pools as if it were alone."""
 PROXY = tuple(Right("", "pods", verb, "proxy") for verb in ("create", "get", "delete"))
 
 
 async def problems(client: ApiClient, namespace: str, source: str, rights: Sequence[Right], sample: Tree) -> list[str]:
     """Look for everything that would make calls fail. ``sample`` is a Job that is tried, not made."""
     try:
-        missing = await _missing_rights(client, namespace, rights)
+        missing = await missing_rights(client, namespace, rights)
         if ALWAYS[0] in missing:
             return _rights_problem(missing, namespace)
         return [*_rights_problem(missing, namespace), *await _creation_problem(client, namespace, sample)]
@@ -70,7 +72,13 @@ def connection_problem(host: str, source: str, error: KubernetesError) -> str:
     return f"the API server at {host} does not serve ({error}); see its log"
 
 
-async def _missing_rights(client: ApiClient, namespace: str, rights: Sequence[Right]) -> list[Right]:
+def no_namespace(namespace: str) -> str:
+    """One sentence for a namespace that is not there."""
+    return f"namespace {namespace} does not exist; create it, or name another with --namespace"
+
+
+async def missing_rights(client: ApiClient, namespace: str, rights: Sequence[Right]) -> list[Right]:
+    """Those that RBAC does not give us. Raises `KubernetesError`."""
     allowed = await asyncio.gather(*(_is_allowed(client, namespace, right) for right in rights))
     return [right for right, yes in zip(rights, allowed, strict=True) if not yes]
 
@@ -107,7 +115,7 @@ async def _creation_problem(client: ApiClient, namespace: str, sample: Tree) -> 
     try:
         await client.create(names.jobs_path(namespace), sample, {"dryRun": "All"}, _PATIENCE_SECONDS)
     except MissingError:
-        return [f"namespace {namespace} does not exist; create it, or name another with --namespace"]
+        return [no_namespace(namespace)]
     except ForbiddenError as error:
         if "being terminated" in error.message:
             return [f"namespace {namespace} is being deleted; name another with --namespace"]

@@ -39,6 +39,7 @@ READ_BUFFER = 2 * 1024 * 1024
 TLS_CLOSING_SECONDS = 0.1
 """aiohttp gives back a cut TLS connection, the watch's, before it is closed, and tells nobody when it is."""
 _JSON = "application/json"
+_JSON_PATCH = "application/json-patch+json"
 _BACKOFF = wait_random_exponential(multiplier=0.05, max=2.0)
 _FIRST_ERROR = 300  # a redirect is no answer of an API server either
 
@@ -75,6 +76,10 @@ class ApiClient:
     ) -> Any:
         """Create an object whose name the caller chose; tried again after doubt: `ConflictError` can mean success."""
         return await self._request("POST", path, params=params, body=body, patience=patience)
+
+    async def patch(self, path: str, operations: Any, patience: float = PATIENCE_SECONDS) -> Any:
+        """Apply a JSON patch; a ``test`` in it that fails is an `InvalidObjectError`."""
+        return await self._request("PATCH", path, body=operations, patience=patience)
 
     async def delete(self, path: str, patience: float = PATIENCE_SECONDS) -> None:
         """Delete an object and, in the background, what it owns: the default would leave a Job's pod running."""
@@ -127,7 +132,8 @@ class ApiClient:
         patience: float = PATIENCE_SECONDS,
     ) -> Any:
         data = None if body is None else orjson.dumps(body)
-        headers = {"Accept": _JSON} if data is None else {"Accept": _JSON, "Content-Type": _JSON}
+        kind = _JSON_PATCH if method == "PATCH" else _JSON
+        headers = {"Accept": _JSON} if data is None else {"Accept": _JSON, "Content-Type": kind}
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
         retrying = AsyncRetrying(
             stop=stop_before_delay(patience), wait=_wait, retry=retry_if_exception(_is_transient), reraise=True

@@ -26,6 +26,7 @@ from executor_api.backends.kubernetes.errors import (
     ConflictError,
     ForbiddenError,
     KubernetesError,
+    MissingError,
     UnauthorizedError,
     UnreachableError,
     api_error,
@@ -204,6 +205,14 @@ async def _insist(
 def is_runners(error: KubernetesError) -> bool:
     """Whether a runner refused, and not the API server in between, whose refusals are Status objects with a reason."""
     return isinstance(error, UnauthorizedError | ConflictError) and not error.reason
+
+
+def was_not_sent(error: KubernetesError) -> bool:
+    """Whether no connection to a runner came about, so that nothing of the request can have reached one."""
+    if isinstance(error, MissingError):
+        return bool(error.reason)  # the API server's: there is no such pod
+    cause = error.__cause__
+    return _is_refusal(error) or isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 
 def _is_refusal(error: KubernetesError) -> bool:

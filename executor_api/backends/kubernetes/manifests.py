@@ -12,6 +12,7 @@ import orjson
 
 from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.job_template import Tree
+from executor_api.backends.kubernetes.snapshot import JobState
 from executor_api.domain.quantity import parse_quantity
 from executor_api.domain.template import SandboxResources, Template
 from executor_runner.protocol import PRELOAD_ENV, TOKEN_HASH_ENV
@@ -33,41 +34,49 @@ class JobValues:
 
     name: str
     namespace: str
-    execution_id: str
+    execution_id: str  # "" for one that waits
     service_id: str
     token_hash: str
     resources: SandboxResources
-    deadline_seconds: int
+    deadline_seconds: int  # by when the runner has ended by itself, seconds after the pod's start
+    digest: str
+    state: JobState = JobState.CLAIMED
 
 
 def build_job(skeleton: Tree, template: Template, values: JobValues) -> Tree:
     """Set everything that is this sandbox's on a copy of the skeleton."""
     job = copy.deepcopy(skeleton)
-    labels = _labels(skeleton, template, values)
+    labels = _labels(template, values)
     _set_metadata(job, template, values, labels)
     spec = job["spec"]
     pod_deadline = values.deadline_seconds + RING_SECONDS
-    spec["activeDeadlineSeconds"] = pod_deadline + RING_SECONDS
+    spec["activeDeadlineSeconds"] = job_deadline(values.deadline_seconds)
     pod_metadata = spec["template"].setdefault("metadata", {})
     pod_metadata["labels"] = {**(pod_metadata.get("labels") or {}), **labels}
     _set_pod(spec["template"]["spec"], template, values, pod_deadline)
     return job
 
 
-def skeleton_digest(skeleton: Tree, template: Template) -> str:
-    """Twelve hex digits that change with the template or with its Job template."""
-    text = orjson.dumps([template.digest(), skeleton], option=orjson.OPT_SORT_KEYS)
+def job_deadline(deadline_seconds: int) -> int:
+    """The Job's ``activeDeadlineSeconds``, for a runner that has ended by itself after so many seconds."""
+    return deadline_seconds + 2 * RING_SECONDS
+
+
+def sandbox_digest(skeleton: Tree, template: Template, resources: SandboxResources) -> str:
+    """Twelve hex digits that change with what a sandbox is made from, and with nothing else of its template."""
+    neutral = JobValues("", "", "", "", "", resources, 0, digest="")
+    text = orjson.dumps(build_job(skeleton, template, neutral), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()[:12]
 
 
-def _labels(skeleton: Tree, template: Template, values: JobValues) -> dict[str, str]:
+def _labels(template: Template, values: JobValues) -> dict[str, str]:
     return {
         names.NAME: names.SANDBOX,
         names.MANAGED_BY: names.MANAGER,
         names.SERVICE: values.service_id,
         names.EXECUTION: values.execution_id,
         names.TEMPLATE: template.name,
-        names.TEMPLATE_DIGEST: skeleton_digest(skeleton, template),
+        names.TEMPLATE_DIGEST: values.digest,
     }
 
 
@@ -75,7 +84,7 @@ def _set_metadata(job: Tree, template: Template, values: JobValues, labels: dict
     metadata = job.setdefault("metadata", {})
     metadata["name"] = values.name
     metadata["namespace"] = values.namespace
-    metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
+    metadata["labels"] = {**(metadata.get("labels") or {}), **labels, names.STATE: values.state}
     metadata["annotations"] = {
         **(metadata.get("annotations") or {}),
         names.START_SECONDS: f"{template.start_seconds:g}",

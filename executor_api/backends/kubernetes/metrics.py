@@ -45,9 +45,9 @@ class NoMetrics:
 def described(method: str, path: str, params: Mapping[str, str] | None) -> tuple[str, str]:
     """Verb and resource of a request as RBAC names them, without the names of objects."""
     parts = path.strip("/").split("/")
-    parts = parts[2 if parts[0] == "api" else 3 :]
+    parts = parts[2 if parts[0] == "api" else 3 :] or parts  # what is no object, like /version, is called by its path
     if parts[0] == "namespaces":
-        parts = parts[2:]
+        parts = parts[2:] or parts
     resource, *below = parts
     if len(below) > 1:
         resource = f"{resource}/{below[1]}"

@@ -8,6 +8,8 @@ MANAGER = "executor-api"
 SANDBOX = "executor-sandbox"
 SERVICE = "executor-api/service"
 EXECUTION = "executor-api/execution-id"
+STATE = "executor-api/state"
+"""Label of a Job: `snapshot.JobState`. A claim changes it by a JSON patch that tests it first."""
 TEMPLATE = "executor-api/template"
 TEMPLATE_DIGEST = "executor-api/template-digest"
 

@@ -17,8 +17,9 @@ from executor_api.backends.base import (
     SandboxTimings,
 )
 from executor_api.backends.kubernetes import remains
+from executor_api.backends.kubernetes.asking import dialable, runner_answers, tell_runner
 from executor_api.backends.kubernetes.cluster import Cluster
-from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, STREAM, RunnerRequest, is_runners
+from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, STREAM, RunnerRequest, was_not_sent
 from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
@@ -29,7 +30,7 @@ from executor_api.errors import ConfigurationError
 from executor_runner.protocol import CALL_PATH, DONE_PATH, read_holder
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What a sandbox is, apart from how it is doing. Instants are on the cluster's clock."""
 
@@ -39,22 +40,42 @@ class Identity:
     image: str
     created: float
     deadline: float  # by when it must have started
-    create_ms: float | None
+    create_ms: float | None = None
+    waited_ms: float | None = None  # of a call for a sandbox of the pool
     keep_finished: bool
+    start: Start = Start.COLD
+    follows: str = ""
+
+
+class Ties:
+    """What a sandbox has to do with others of its kind. These are those of one made for a single call."""
+
+    def refused(self) -> None:
+        """It did not take its call."""
+
+    def accepted(self) -> None:
+        """Its runner has the call."""
+
+    async def kept(self, *, sound: bool) -> bool:
+        """The call's outcome is stored; True if the sandbox stays for another call."""
+        del sound
+        return False
 
 
 class KubernetesSandbox:
-    """A Job made for one call."""
+    """A Job for one call, or one call of a Job for reuse."""
 
-    start = Start.COLD
-    follows = ""
-
-    def __init__(self, cluster: Cluster, identity: Identity, images: ImageHealth) -> None:
+    def __init__(self, cluster: Cluster, identity: Identity, images: ImageHealth, ties: Ties | None = None) -> None:
+        self.start = identity.start
+        self.follows = identity.follows
         self._cluster = cluster
         self._identity = identity
         self._images = images
+        self._ties = ties or Ties()
         self._startup = Startup(cluster, identity.job, identity.created, identity.deadline)
         self._released = False
+        self._accepted = False
+        self._sent = False  # the call may have reached the runner
 
     @property
     def details(self) -> SandboxDetails:
@@ -73,10 +94,14 @@ class KubernetesSandbox:
     @property
     def timings(self) -> SandboxTimings:
         """Phases so far."""
+        if self.start is not Start.COLD:
+            return SandboxTimings(waited=self._identity.waited_ms)
         return dataclasses.replace(self._startup.timings, create=self._identity.create_ms)
 
     async def ready(self) -> None:
         """Wait until the runner's container runs. Raises `SandboxFailedError` as soon as it is clear that it won't."""
+        if self.start is not Start.COLD:
+            return  # it was ready before it was claimed, and what has happened since shows when it is dialled
         try:
             await self._startup.wait()
         except SandboxFailedError as error:
@@ -87,20 +112,13 @@ class KubernetesSandbox:
 
     async def answers(self) -> None:
         """Ask the runner something that needs no token. Raises `ConnectionLostError` if none answers."""
-        deadline = self._cluster.clock() + BOOT_SECONDS
-        request = RunnerRequest(method="GET", path=CALL_PATH)
-        try:
-            async with self._cluster.dialer.open(self._dialable(), request, lambda: self._booting(deadline)):
-                raise ConnectionLostError(f"what answers in sandbox {self._identity.job} is no runner")
-        except (KubernetesError, ConfigurationError) as error:
-            if not (isinstance(error, KubernetesError) and is_runners(error)):
-                raise ConnectionLostError(str(error)) from error
+        await runner_answers(self._cluster, self._identity.job)
 
     async def dispatch(self, call: bytes) -> AsyncGenerator[bytes, None]:
         """Send the call and yield the journal. Raises `ClaimedError`, `ConnectionLostError` and `NotTakenError`."""
         request = RunnerRequest(method="POST", path=CALL_PATH, token=self._identity.token, body=call, timeout=STREAM)
-        deadline = self._cluster.clock() + BOOT_SECONDS
-        async for data in self._stream(request, deadline):
+        boot_seconds = BOOT_SECONDS if self.start is Start.COLD else 0.0
+        async for data in self._stream(request, self._cluster.clock() + boot_seconds):
             yield data
 
     async def resume(self, offset: int) -> AsyncGenerator[bytes, None]:
@@ -134,10 +152,11 @@ class KubernetesSandbox:
 
     async def release(self, *, sound: bool = False) -> None:
         """Let the runner leave and delete the Job, unless its template keeps finished ones. Never raises."""
-        del sound
         if self._released:
             return
         self._released = True
+        if await self._ties.kept(sound=sound):
+            return
         if self._identity.keep_finished and self._pod is not None:
             await self._tell_done()
             return
@@ -151,29 +170,49 @@ class KubernetesSandbox:
                 await self._tell("POST", DONE_PATH)
 
     async def _tell(self, method: str, path: str) -> None:
-        request = RunnerRequest(method=method, path=path, token=self._identity.token, params=self._named)
+        pod = dialable(self._cluster, self._identity.job)
         try:
-            async with self._cluster.dialer.open(self._dialable(), request):
-                return
+            await tell_runner(self._cluster, pod, method, path, self._identity.token, self._named)
         except (KubernetesError, ConfigurationError) as error:
             raise ConnectionLostError(str(error)) from error
 
     async def _stream(self, request: RunnerRequest, boot_deadline: float) -> AsyncGenerator[bytes, None]:
-        pod = self._dialable()
         try:
+            pod = dialable(self._cluster, self._identity.job)
             async with self._cluster.dialer.open(pod, request, lambda: self._booting(boot_deadline)) as response:
+                self._note_acceptance()
                 async for data in response.content.iter_any():
                     yield data
         except ConflictError as error:
-            raise self._refusal(error) from error
-        except (KubernetesError, ConfigurationError) as error:
+            raise self._conflict(error) from error
+        except (KubernetesError, ConfigurationError, ConnectionLostError) as error:
+            if self._never_reached(error):
+                raise self._refusal(f"does not answer: {error}") from error
             raise ConnectionLostError(str(error)) from error
 
-    def _refusal(self, error: ConflictError) -> ClaimedError | NotTakenError:
+    def _note_acceptance(self) -> None:
+        if not self._accepted:
+            self._accepted = self._sent = True
+            self._ties.accepted()
+
+    def _conflict(self, error: ConflictError) -> ClaimedError | NotTakenError:
         """What a 409 means depends on whose call the runner has."""
         if read_holder(error.message) == self._identity.execution_id:
             return ClaimedError(str(error))
-        return NotTakenError(f"sandbox {self._identity.job} is {error.message.strip() or 'retired'}")
+        return self._refusal(error.message.strip())
+
+    def _never_reached(self, error: Exception) -> bool:
+        """Whether a sandbox that waited is certain not to have the call: no attempt got as far as its runner."""
+        if self.start is Start.COLD or self._sent:
+            return False
+        if isinstance(error, KubernetesError) and not was_not_sent(error):
+            self._sent = True
+        return not self._sent
+
+    def _refusal(self, why: str) -> NotTakenError:
+        self._released = True  # it is not ours
+        self._ties.refused()
+        return NotTakenError(f"sandbox {self._identity.job}: {why}")
 
     @property
     def _named(self) -> dict[str, str]:
@@ -182,12 +221,6 @@ class KubernetesSandbox:
     def _booting(self, deadline: float) -> bool:
         pod = self._pod
         return self._cluster.clock() < deadline and pod is not None and pod.dialable
-
-    def _dialable(self) -> PodSnapshot:
-        pod = self._pod
-        if pod is None or pod.ip is None or pod.ended:
-            raise ConnectionLostError(f"sandbox {self._identity.job} has no running pod")
-        return pod
 
     @property
     def _pod(self) -> PodSnapshot | None:

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from executor_api.backends.kubernetes import names
 
 Raw = Mapping[str, Any]
+
+
+class JobState(StrEnum):
+    """What a Job of ours is for, as its label says."""
+
+    WAITING = "waiting"  # in the pool
+    CLAIMED = "claimed"  # for one execution; also what bears no label
+    REUSED = "reused"  # for one tenant's calls, until it leaves
+
+    @classmethod
+    def of(cls, label: str | None) -> JobState:
+        """The state that a label names."""
+        return cls(label) if label in set(cls) else cls.CLAIMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,11 @@ class PodSnapshot:
     deleting: bool = False
     gone: bool = False
 
+    @property
+    def key(self) -> str:
+        """The name of its Job."""
+        return self.job
+
     def condition(self, kind: str, *, true: bool) -> Condition | None:
         """The condition of this kind if it is true, or false, as asked."""
         return next((item for item in self.conditions if item.kind == kind and item.true == true), None)
@@ -81,12 +100,21 @@ class JobSnapshot:
     name: str
     uid: str
     execution_id: str
+    template: str
+    digest: str
+    state: JobState
     created_at: float  # seconds since the epoch
     start_seconds: float | None
     keep_finished: bool
     image: str
     deleting: bool
     conditions: tuple[Condition, ...]
+    gone: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return self.name
 
     @property
     def finished(self) -> bool:
@@ -129,11 +157,14 @@ def parse_pod(pod: Raw) -> PodSnapshot:
 def parse_job(job: Raw) -> JobSnapshot:
     """Read one of our Jobs."""
     metadata = job["metadata"]
-    annotations = metadata.get("annotations") or {}
+    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
     return JobSnapshot(
         name=metadata["name"],
         uid=metadata["uid"],
-        execution_id=(metadata.get("labels") or {}).get(names.EXECUTION, ""),
+        execution_id=labels.get(names.EXECUTION, ""),
+        template=labels.get(names.TEMPLATE, ""),
+        digest=labels.get(names.TEMPLATE_DIGEST, ""),
+        state=JobState.of(labels.get(names.STATE)),
         created_at=_epoch(metadata["creationTimestamp"]),
         start_seconds=_number(annotations.get(names.START_SECONDS)),
         keep_finished=annotations.get(names.KEEP_FINISHED) == "true",

@@ -1,0 +1,47 @@
+"""Short requests to a runner: whether it is ready, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from executor_api.backends.base import ConnectionLostError
+from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, RunnerRequest, is_runners
+from executor_api.backends.kubernetes.errors import KubernetesError
+from executor_api.backends.kubernetes.snapshot import PodSnapshot
+from executor_api.errors import ConfigurationError
+from executor_runner.protocol import CALL_PATH
+
+
+async def runner_answers(cluster: Cluster, job: str) -> None:
+    """Ask a runner something that needs no token; while it boots, insist. Raises `ConnectionLostError`."""
+    deadline = cluster.clock() + BOOT_SECONDS
+    request = RunnerRequest(method="GET", path=CALL_PATH)
+
+    def booting() -> bool:
+        pod = cluster.pods.get(job)
+        return cluster.clock() < deadline and pod is not None and pod.dialable
+
+    try:
+        async with cluster.dialer.open(dialable(cluster, job), request, booting):
+            raise ConnectionLostError(f"what answers in sandbox {job} is no runner")
+    except (KubernetesError, ConfigurationError) as error:
+        if not (isinstance(error, KubernetesError) and is_runners(error)):
+            raise ConnectionLostError(str(error)) from error
+
+
+async def tell_runner(
+    cluster: Cluster, pod: PodSnapshot, method: str, path: str, token: str, params: Mapping[str, str] | None = None
+) -> None:
+    """Send a request whose answer says it all by its status. Raises `KubernetesError` and `ConfigurationError`."""
+    request = RunnerRequest(method=method, path=path, token=token, params=dict(params or {}))
+    async with cluster.dialer.open(pod, request):
+        return
+
+
+def dialable(cluster: Cluster, job: str) -> PodSnapshot:
+    """The pod of a sandbox whose runner can be dialled. Raises `ConnectionLostError`."""
+    pod = cluster.pods.get(job)
+    if pod is None or pod.ip is None or pod.ended:
+        raise ConnectionLostError(f"sandbox {job} has no running pod")
+    return pod

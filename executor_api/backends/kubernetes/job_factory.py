@@ -1,0 +1,93 @@
+"""The Jobs of this service: for one call, for the pool, for one tenant's calls. Renders each template once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
+
+from executor_api.backends.base import Claim
+from executor_api.backends.kubernetes.job_template import Tree, load_skeleton
+from executor_api.backends.kubernetes.manifests import JobValues, build_job, sandbox_digest
+from executor_api.backends.kubernetes.settings import KubernetesSettings
+from executor_api.backends.kubernetes.snapshot import JobState
+from executor_api.domain.request import ExecutionRequest, Isolation
+from executor_api.domain.template import Plan, SandboxResources, Template, plan
+from executor_runner.protocol.tokens import sandbox_token, token_hash
+
+_SINGLE_USE = {"isolation": Isolation.SINGLE_USE}
+_IDLE_SPREAD = 1.5
+"""A pooled sandbox is retired well before its Job's own deadline, which must not end a call it has by then."""
+
+
+class JobFactory:
+    """Makes Job objects; knows the templates in force, and others as long as a call still has one."""
+
+    def __init__(self, settings: KubernetesSettings) -> None:
+        self._settings = settings
+        self._skeletons: dict[str, Tree] = {}
+
+    def use(self, templates: Mapping[str, Template]) -> None:
+        """Read the Job template of each. Raises `ConfigurationError`; then those before stay in use."""
+        self._skeletons = {item.digest(): load_skeleton(item, self._settings.image) for item in templates.values()}
+
+    def digest(self, template: Template, resources: SandboxResources) -> str:
+        """Tells sandboxes apart that are made from different things."""
+        return sandbox_digest(self._skeleton(template), template, resources)
+
+    def token(self, name: str) -> str:
+        """The token of a sandbox."""
+        return sandbox_token(self._settings.master_key, name)
+
+    def image(self, template: Template) -> str:
+        """The image of a template's sandboxes."""
+        return template.image or self._settings.image
+
+    def for_call(self, name: str, claim: Claim) -> Tree:
+        """A Job born claimed."""
+        reused = claim.plan.request.isolation is Isolation.REUSE
+        seconds = reuse_deadline(claim.plan) if reused else claim.plan.deadline_seconds
+        state = JobState.REUSED if reused else JobState.CLAIMED
+        return self._build(name, claim.plan.template, claim.plan.resources, (seconds, state, claim.execution_id))
+
+    def for_pool(self, name: str, template: Template, resources: SandboxResources) -> Tree:
+        """A Job that waits for a call. Its deadline leaves room for the longest call at the end of the longest wait."""
+        longest = template.start_seconds + template.max_timeout_seconds + template.grace_seconds
+        seconds = ceil(_IDLE_SPREAD * template.pool.max_idle_seconds + longest)
+        return self._build(name, template, resources, (seconds, JobState.WAITING, ""))
+
+    def _build(
+        self, name: str, template: Template, resources: SandboxResources, fate: tuple[int, JobState, str]
+    ) -> Tree:
+        seconds, state, execution_id = fate
+        values = JobValues(
+            name=name,
+            namespace=self._settings.namespace,
+            execution_id=execution_id,
+            service_id=self._settings.service_id,
+            token_hash=token_hash(self.token(name)),
+            resources=resources,
+            deadline_seconds=seconds,
+            digest=self.digest(template, resources),
+            state=state,
+        )
+        return build_job(self._skeleton(template), template, values)
+
+    def _skeleton(self, template: Template) -> Tree:
+        digest = template.digest()
+        if digest not in self._skeletons:
+            self._skeletons[digest] = load_skeleton(template, self._settings.image)
+        return self._skeletons[digest]
+
+
+def reuse_deadline(of: Plan) -> int:
+    """Seconds in which a sandbox for reuse has left by itself."""
+    template = of.template
+    longest = template.start_seconds + template.max_timeout_seconds + template.grace_seconds
+    return ceil(template.reuse.max_age_seconds + template.reuse.max_idle_seconds + longest)
+
+
+def single_use(template: Template) -> Plan:
+    """A call that asks for nothing but the template's defaults, and for a sandbox that goes with it."""
+    request = ExecutionRequest(command="true", template=template.name, isolation=template.isolation[0])
+    return replace(plan(request, {template.name: template}), request=request.model_copy(update=_SINGLE_USE))

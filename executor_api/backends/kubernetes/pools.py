@@ -1,0 +1,112 @@
+"""All warm pools of one service process: kept up with the templates, connected to a cluster, claimed from."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+
+from executor_api.backends.base import Claim, Miss
+from executor_api.backends.kubernetes.asking import runner_answers, tell_runner
+from executor_api.backends.kubernetes.classify import pod_refused
+from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError, MissingError
+from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
+from executor_api.backends.kubernetes.pool_keeper import Hands, PoolKeeper
+from executor_api.backends.kubernetes.roster import Roster
+from executor_api.backends.kubernetes.warm_pool import Sandboxes, WarmPool
+from executor_api.domain.pool import PoolStatus
+from executor_api.domain.template import Template
+from executor_api.errors import ConfigurationError, UnavailableError
+from executor_runner.protocol import RETIRE_PATH
+
+CREATE_SECONDS = 5.0
+"""How long a creation for the pool is tried again: a later round asks anew."""
+
+
+class Pools:
+    """The pools of the templates in force, on one connected cluster."""
+
+    def __init__(self, cluster: Cluster, factory: JobFactory, replica: str) -> None:
+        self._cluster = cluster
+        self._factory = factory
+        self._replica = replica
+        self._pools: dict[str, WarmPool] = {}
+        self.roster = Roster(cluster.jobs, cluster.pods, self._answers, self._changed)
+        hands = Hands(self._create, self._retire, self._look, lambda: f"p-{secrets.token_hex(8)}")
+        self.keeper = PoolKeeper(lambda: self._pools, self.roster, hands, cluster.clock, time.time)
+
+    def use(self, templates: Mapping[str, Template]) -> None:
+        """Take these templates; a pool whose sandboxes are made from the same as before keeps them."""
+        self._pools = {item.name: self._pool(item) for item in templates.values() if item.pool.largest}
+        self.keeper.wake()
+
+    async def claim(self, claim: Claim) -> str | Miss:
+        """The name of a sandbox that is reserved. Raises `SandboxFailedError`."""
+        template = claim.plan.template
+        pool = self._pools.get(template.name)
+        if pool is None:
+            return Miss(f"template {template.name!r} keeps no sandboxes waiting")
+        ours = pool.sandboxes
+        if ours.template is not template and ours.digest != self._factory.digest(template, ours.resources):
+            return Miss("the template has changed since the call was accepted")
+        return await pool.claim(claim.plan.resources)
+
+    def refused(self, template: str) -> None:
+        """A claimed sandbox did not take its call."""
+        pool = self._pools.get(template)
+        if pool is not None:
+            pool.refused()
+
+    def statuses(self) -> tuple[PoolStatus, ...]:
+        """Every pool as it is now, by name."""
+        return tuple(pool.status(self.keeper.desired(pool)) for _, pool in sorted(self._pools.items()))
+
+    def _pool(self, template: Template) -> WarmPool:
+        resources = single_use(template).resources
+        digest = self._factory.digest(template, resources)
+        known = self._pools.get(template.name)
+        if known is None:
+            fresh = Sandboxes(template, digest, resources, self._first_made(template.name, digest))
+            return WarmPool(fresh, self.roster, self._replica, time.time)
+        changed_at = known.sandboxes.changed_at if known.sandboxes.digest == digest else time.time()
+        known.sandboxes = Sandboxes(template, digest, resources, changed_at)
+        return known
+
+    def _first_made(self, template: str, digest: str) -> float:
+        """When the oldest sandbox of this digest was made, for a service that finds a pool after a restart."""
+        ages = [item.since for item in self.roster.members(template) if item.digest == digest]
+        return min(ages, default=time.time())
+
+    def _changed(self, template: str) -> None:
+        pool = self._pools.get(template)
+        if pool is not None:
+            pool.serve()
+        self.keeper.wake()
+
+    async def _answers(self, name: str) -> None:
+        await runner_answers(self._cluster, name)
+
+    async def _create(self, sandboxes: Sandboxes, name: str) -> None:
+        job = self._factory.for_pool(name, sandboxes.template, sandboxes.resources)
+        await self._cluster.create_job(job, CREATE_SECONDS)
+
+    async def _retire(self, name: str) -> bool:
+        """Ask the runner, which decides whether it has a call; one that does not run has none."""
+        pod = self._cluster.pods.get(name)
+        if pod is not None and pod.dialable and not pod.deleting:
+            try:
+                await tell_runner(self._cluster, pod, "POST", RETIRE_PATH, self._factory.token(name))
+            except ConflictError:
+                return False
+            except MissingError:
+                pass  # the pod is gone
+            except (KubernetesError, ConfigurationError) as error:
+                raise UnavailableError(f"its runner can't be asked: {error}") from error
+        if not await self._cluster.delete_job(name):
+            raise UnavailableError("its Job can't be deleted now")
+        return True
+
+    async def _look(self, name: str) -> str:
+        found = pod_refused(await self._cluster.events("Job", name))
+        return found.evidence.message if found is not None else ""

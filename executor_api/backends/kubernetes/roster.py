@@ -1,0 +1,154 @@
+"""Who waits in the pools: what the watches tell of their Jobs and pods, who answers, and who is taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from executor_api.backends.base import ConnectionLostError
+from executor_api.backends.kubernetes.cache import JobCache, PodCache
+from executor_api.backends.kubernetes.classify import obstacle
+from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState, PodSnapshot
+from executor_api.domain.pool import Member, Phase
+
+ASK_AGAIN_SECONDS = 0.5
+"""Between questions to a runner that runs and does not answer yet."""
+ENDED_SECONDS = 30.0
+"""How long a sandbox that ended stays: it may have had another replica's call."""
+
+
+class Roster:
+    """Pooled sandboxes of all templates, as this process sees them.
+
+    ``answers`` asks a runner something that only a runner ready for a call answers, and raises `ConnectionLostError`
+    otherwise. ``changed`` is told the template of a sandbox that has changed.
+    """
+
+    def __init__(
+        self, jobs: JobCache, pods: PodCache, answers: Callable[[str], Awaitable[None]], changed: Callable[[str], None]
+    ) -> None:
+        self._jobs = jobs
+        self._pods = pods
+        self._answers = answers
+        self._changed = changed
+        self._ready: dict[str, str] = {}  # by name: the template
+        self._taken: set[str] = set()
+        self._ended: dict[str, float] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self.obstacles: dict[str, str] = {}
+        """Why a sandbox has no pod, by name, as its Job's events tell."""
+        jobs.on_change = self._look_at_job
+        pods.on_change = self._look_at_pod
+
+    def stop(self) -> None:
+        """Ask nobody any more."""
+        for task in self._asking.values():
+            task.cancel()
+
+    def members(self, template: str) -> list[Member]:
+        """All pooled sandboxes of a template, the taken included as long as they are there."""
+        return [self._member(job) for job in self._jobs.all() if job.template == template and self._is_pooled(job)]
+
+    def templates(self) -> set[str]:
+        """The templates that have a sandbox waiting."""
+        return {job.template for job in self._jobs.all() if self._is_waiting(job)}
+
+    def ready(self, template: str, digest: str) -> list[str]:
+        """Those that could have a call now."""
+        return [name for name, its in self._ready.items() if its == template and self._digest(name) == digest]
+
+    def take(self, name: str) -> None:
+        """Reserve it: it is nobody else's in this process any more."""
+        template = self._ready.pop(name, None)
+        self._taken.add(name)
+        if template is not None:
+            self._changed(template)
+
+    def give_back(self, name: str) -> None:
+        """It was reserved and not used."""
+        self._taken.discard(name)
+        self._consider(name)
+
+    def pod(self, name: str) -> PodSnapshot | None:
+        """The pod of one, if it has one."""
+        return self._pods.get(name)
+
+    def has(self, name: str) -> bool:
+        """Whether the watch has shown it."""
+        return self._jobs.get(name) is not None
+
+    def is_over(self, name: str, clock: float) -> bool:
+        """Whether it can be deleted: one that has ended may have had a call, whose owner may still need it a while."""
+        job, pod = self._jobs.get(name), self._pods.get(name)
+        if job is None or self._phase(job, pod) is not Phase.ENDED:
+            return True
+        return clock - self._ended.setdefault(name, clock) > ENDED_SECONDS
+
+    def _look_at_job(self, job: JobSnapshot) -> None:
+        self._consider(job.name)
+        self._changed(job.template)
+
+    def _look_at_pod(self, pod: PodSnapshot) -> None:
+        self._consider(pod.job)
+        job = self._jobs.get(pod.job)
+        if job is not None:
+            self._changed(job.template)
+
+    def _consider(self, name: str) -> None:
+        job, pod = self._jobs.get(name), self._pods.get(name)
+        usable = job is not None and self._is_waiting(job) and pod is not None and pod.dialable and not pod.deleting
+        if usable and name not in self._taken and name not in self._ready and name not in self._asking:
+            self._asking[name] = asyncio.create_task(self._ask(name))
+        if not usable:
+            self._ready.pop(name, None)
+        if job is not None and job.gone:
+            self._taken.discard(name)
+            self._ended.pop(name, None)
+            self.obstacles.pop(name, None)
+
+    async def _ask(self, name: str) -> None:
+        """Until it answers or is of no use any more."""
+        try:
+            while True:
+                try:
+                    await self._answers(name)
+                    break
+                except ConnectionLostError:
+                    pod = self._pods.get(name)
+                    if pod is None or not pod.dialable:
+                        return
+                    await asyncio.sleep(ASK_AGAIN_SECONDS)
+        finally:
+            del self._asking[name]
+        job, pod = self._jobs.get(name), self._pods.get(name)
+        if job is not None and self._is_waiting(job) and pod is not None and pod.dialable and name not in self._taken:
+            self._ready[name] = job.template
+            self._changed(job.template)
+
+    def _member(self, job: JobSnapshot) -> Member:
+        pod = self._pods.get(job.name)
+        return Member(job.name, job.digest, self._phase(job, pod), job.created_at, self._obstacle(job, pod))
+
+    def _phase(self, job: JobSnapshot, pod: PodSnapshot | None) -> Phase:
+        if job.name in self._taken or job.state is not JobState.WAITING:
+            return Phase.TAKEN
+        if job.finished or (pod is not None and (pod.ended or pod.deleting)):
+            return Phase.ENDED
+        return Phase.READY if job.name in self._ready else Phase.STARTING
+
+    def _obstacle(self, job: JobSnapshot, pod: PodSnapshot | None) -> str:
+        if pod is None:
+            return self.obstacles.get(job.name, "")
+        found = obstacle(pod)
+        return found.evidence.message if found is not None else ""
+
+    def _digest(self, name: str) -> str:
+        job = self._jobs.get(name)
+        return job.digest if job is not None else ""
+
+    @staticmethod
+    def _is_waiting(job: JobSnapshot) -> bool:
+        return job.state is JobState.WAITING and not job.deleting and not job.gone
+
+    def _is_pooled(self, job: JobSnapshot) -> bool:
+        return not job.deleting and (job.state is JobState.WAITING or job.name in self._taken)

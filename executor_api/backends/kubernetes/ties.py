@@ -1,0 +1,115 @@
+"""What a claimed sandbox has to do with the pool it came from, and with the tenant it stays for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from executor_api.backends.base import Claim
+from executor_api.backends.kubernetes import names
+from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.job_factory import reuse_deadline
+from executor_api.backends.kubernetes.manifests import job_deadline
+from executor_api.backends.kubernetes.sandbox import Ties
+from executor_api.backends.kubernetes.shelf import Kept, Shelf
+from executor_api.backends.kubernetes.snapshot import JobState
+from executor_api.domain.template import Plan
+
+MARK_SECONDS = 0.5
+"""How long a call must run before its Job is marked: most are over by then, and the Job is deleted. Until it is
+marked, other replicas take the sandbox for free and learn better from its runner."""
+
+
+class PooledTies(Ties):
+    """A sandbox of the pool. Marks its Job as claimed if the call lasts; ``refused`` is told that it took no call."""
+
+    def __init__(self, mark: Callable[[], Coroutine[Any, Any, object]], refused: Callable[[], None]) -> None:
+        self._mark = mark
+        self._refused = refused
+        self._timer: asyncio.TimerHandle | None = None
+        self._marking: asyncio.Task[object] | None = None
+
+    def refused(self) -> None:
+        """It is another's, or has died."""
+        self._refused()
+
+    def accepted(self) -> None:
+        """Mark it a little later."""
+        self._timer = asyncio.get_running_loop().call_later(MARK_SECONDS, self._begin)
+
+    async def kept(self, *, sound: bool) -> bool:
+        """It served one call, and goes."""
+        del sound
+        if self._timer is not None:
+            self._timer.cancel()
+        return False
+
+    def _begin(self) -> None:
+        self._marking = asyncio.get_running_loop().create_task(self._mark())
+
+
+class TenantTies(Ties):
+    """A sandbox that stays for its tenant's next call. One from the pool is marked as soon as it has the first."""
+
+    def __init__(
+        self, kept: Kept, claim: Claim, shelf: Shelf, mark: Callable[[], Coroutine[Any, Any, object]] | None = None
+    ) -> None:
+        self._kept = kept
+        self._claim = claim
+        self._shelf = shelf
+        self._mark = mark
+        self._marking: asyncio.Task[object] | None = None
+
+    def refused(self) -> None:
+        """It has died, or left."""
+        self._shelf.discard(self._kept)
+
+    def accepted(self) -> None:
+        """It is the tenant's from now on."""
+        self._kept.calls += 1
+        self._kept.last = self._claim.execution_id
+        if self._mark is not None:
+            self._marking = asyncio.get_running_loop().create_task(self._mark())
+
+    async def kept(self, *, sound: bool) -> bool:
+        """Whether it stays."""
+        return sound and self._shelf.put(self._kept, self._claim.plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the mark on a claimed Job says."""
+
+    state: JobState
+    execution_id: str
+    deadline_seconds: int  # of the Job, from its own start
+
+
+def claimed_mark(execution_id: str, plan: Plan, age: float) -> Mark:
+    """For a Job of that age in seconds whose call begins now."""
+    longest = ceil(age + plan.timeout_seconds + plan.template.grace_seconds)
+    return Mark(JobState.CLAIMED, execution_id, job_deadline(longest))
+
+
+def reused_mark(execution_id: str, plan: Plan, age: float) -> Mark:
+    """For a Job of that age whose first call for reuse begins now."""
+    return Mark(JobState.REUSED, execution_id, job_deadline(ceil(age) + reuse_deadline(plan)))
+
+
+def mark_operations(mark: Mark) -> list[Mapping[str, Any]]:
+    """The JSON patch: it fails where the Job is marked already."""
+    state, execution = (f"/metadata/labels/{name.replace('/', '~1')}" for name in (names.STATE, names.EXECUTION))
+    return [
+        {"op": "test", "path": state, "value": JobState.WAITING},
+        {"op": "replace", "path": state, "value": mark.state},
+        {"op": "replace", "path": execution, "value": mark.execution_id},
+        {"op": "replace", "path": "/spec/activeDeadlineSeconds", "value": mark.deadline_seconds},
+    ]
+
+
+async def put_mark(cluster: Cluster, job: str, mark: Mark) -> bool:
+    """Tell other replicas, and whoever looks at the cluster. False if that did not work, which changes nothing else."""
+    return await cluster.patch_job(job, mark_operations(mark))
