@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import apiserver
 import uvloop
 import workloads
 from calls import Verdict, judge
@@ -45,15 +46,23 @@ async def _run(target: Target, arguments: argparse.Namespace) -> int:
                 raise SystemExit(f"the service does not serve: {sample.problem}")
         print(f"{WARMUP} calls first that count for nothing; connections are kept and made before a burst")
         for name in arguments.workloads:
-            status = await bench.pool.wait_full()
-            before = Weather.now(target.pid)
-            await WORKLOADS[name](bench)
-            after = Weather.now(target.pid)
-            print(after.since(before))
-            print(f"pool before: {dict(status)}\npool after: {dict(await bench.pool.look())}" if status else "no pool")
+            await _play(bench, name)
         return bench.record.close()
     finally:
         client.close()
+
+
+async def _play(bench: Bench, name: str) -> None:
+    """One workload, and what it did to machine, pool and cluster."""
+    status, core, pid = await bench.pool.wait_full(), bench.target.core, bench.target.pid
+    jobs = core and apiserver.count_writes(core)["POST jobs"]
+    before = Weather.now(pid)
+    await WORKLOADS[name](bench)
+    print(Weather.now(pid).since(before))
+    if status:
+        print(f"pool before: {dict(status)}\npool after, full again: {dict(await bench.pool.wait_full())}")
+    if core is not None:
+        print(f"Jobs created until then: {apiserver.count_writes(core)['POST jobs'] - jobs}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -66,7 +75,12 @@ def _arguments() -> argparse.Namespace:
     add("--backend", choices=("local", "kubernetes"), default="local", help="of the service it starts")
     add("--image", default="localhost/executor:dev")
     add("--namespace", default="default", help="with --url, where the bare pod goes")
-    add("--serve-flag", action="append", default=[], help="one more word for executor-api serve; may come again")
+    add(
+        "--serve-flag",
+        action="append",
+        default=[],
+        help="one more word for executor-api serve, as --serve-flag=--dispatch --serve-flag=proxy",
+    )
     add("--pool", type=int, default=20, help="sandboxes that wait")
     add("--template", default="default")
     add("--calls", type=int, default=200, help="W1 and W7")

@@ -92,13 +92,7 @@ async def _fits(bench: Bench) -> None:
 
 
 async def _five_times(bench: Bench) -> None:
-    """Five times the pool; on a cluster also how many Jobs it took."""
-    core = bench.target.core
-    before = None if core is None else apiserver.count_writes(core)
     await _burst(bench, "W4", 5 * bench.arguments.pool)
-    if before is not None:
-        await bench.pool.wait_full()
-        print(f"Jobs created until the pool was full again: {(apiserver.count_writes(core) - before)['POST jobs']}")
 
 
 async def _poisson(bench: Bench) -> None:

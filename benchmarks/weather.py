@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import collections
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import psutil
 
+CLIENT, SERVICE = "this client", "the service"
+
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """CPU seconds so far: of all cores and busy ones, of this client, of the service. Memory in bytes."""
+    """CPU seconds so far: of all cores, of busy ones, and of each process. ``memory``: the service's bytes."""
 
     total: float
     busy: float
-    client: float
-    service: float
+    processes: Mapping[psutil.Process, tuple[str, float]]  # name, CPU seconds
     memory: int
 
     @classmethod
@@ -25,22 +28,33 @@ class Weather:
         """Look. Pid 0: the service is not ours to look at."""
         fields = [int(text) for text in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         tick = os.sysconf("SC_CLK_TCK")
-        own = os.times()
-        service, memory = 0.0, 0
-        if service_pid:
-            process = psutil.Process(service_pid)
-            service, memory = sum(process.cpu_times()[:4]), process.memory_info().rss
-        return cls(sum(fields) / tick, (sum(fields) - fields[3] - fields[4]) / tick, sum(own[:2]), service, memory)
+        names = {os.getpid(): CLIENT, service_pid: SERVICE} if service_pid else {os.getpid(): CLIENT}
+        processes = {}
+        for process in psutil.process_iter(["pid", "name", "cmdline", "cpu_times"]):
+            if (times := process.info["cpu_times"]) is not None:
+                name = names.get(process.info["pid"]) or _name(process.info["name"], process.info["cmdline"] or [])
+                processes[process] = name, times.user + times.system
+        memory = psutil.Process(service_pid).memory_info().rss if service_pid else 0
+        return cls(sum(fields) / tick, (sum(fields) - fields[3] - fields[4]) / tick, processes, memory)
 
     def since(self, earlier: Weather) -> str:
-        """In words, from then to now."""
+        """In words, from then to now, the busiest first; what has ended since can't be told by name."""
         total = (self.total - earlier.total) or 1.0
-        busy, client, service = (
-            100 * (getattr(self, name) - getattr(earlier, name)) / total for name in ("busy", "client", "service")
-        )
-        others = max(0.0, busy - client - service)
+        used: collections.Counter[str] = collections.Counter()
+        for process, (name, seconds) in self.processes.items():
+            used[name] += 100 * (seconds - earlier.processes.get(process, (name, 0.0))[1]) / total
+        busy = 100 * (self.busy - earlier.busy) / total
+        busiest = {CLIENT: used.pop(CLIENT), SERVICE: used.pop(SERVICE, 0.0), **dict(used.most_common(7))}
+        named = ", ".join(f"{name} {share:.0f} %" for name, share in busiest.items() if share >= 0.5)
+        rest = max(0.0, busy - sum(busiest.values()))
         load = " ".join(f"{value:.2f}" for value in os.getloadavg())
-        return (
-            f"CPU {busy:.0f} % busy: this client {client:.0f} %, the service {service:.0f} %, all else {others:.0f} % "
-            f"(sandboxes, cluster, strangers); load now {load}"
-        )
+        return f"CPU {busy:.0f} % busy: {named}; the rest and what has ended {rest:.0f} %; load now {load}"
+
+
+def _name(name: str, command: Sequence[str]) -> str:
+    """What to count it under: kernel workers together, and the parts of Kubernetes if one binary has them all."""
+    if name.startswith("kworker/"):
+        return "kworker"
+    if name.startswith("kube") and len(command) > 1 and not command[1].startswith("-"):
+        return command[1]
+    return name
