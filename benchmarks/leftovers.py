@@ -12,6 +12,7 @@ import collections
 import random
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def main() -> int:
     parser.add_argument("--backend", choices=("local", "kubernetes"), default="local")
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--reuse", type=float, default=0.0, help="share of calls with isolation: reuse, 0 to 1")
+    parser.add_argument("--pool", type=int, default=0, help="sandboxes that wait on the cluster")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--image", default="localhost/executor:dev")
     arguments = parser.parse_args()
@@ -59,42 +62,44 @@ def main() -> int:
 def _measure(arguments: argparse.Namespace, folder: Path, flags: tuple[str, ...]) -> int:
     if arguments.backend == "local":
         with Service(folder, *flags) as service:
-            return _soak(service, arguments)
+            return _soak(service, arguments, lambda: 0)
     from support.cluster import namespace
 
     with namespace() as space:
         flags += ("--backend", "kubernetes", "--namespace", space.name, "--image", arguments.image)
+        if arguments.pool:
+            flags += ("--pool", str(arguments.pool))
         with Service(folder, *flags) as service:
-            failed = _soak(service, arguments)
-            space.wait_empty(120)
-            print(f"left on the cluster: {len(space.jobs())} Jobs, {len(space.pods())} pods")
-            return failed
+            failed = _soak(service, arguments, lambda: len(space.pods()))
+            deadline = time.monotonic() + 180  # reused ones wait a minute for another call
+            while (left := max(len(space.jobs()), len(space.pods()))) != arguments.pool and time.monotonic() < deadline:
+                time.sleep(0.5)
+            print(
+                f"left on the cluster: {len(space.jobs())} Jobs, {len(space.pods())} pods; {arguments.pool} should be"
+            )
+            return failed or int(left != arguments.pool)
 
 
-def _soak(service: Service, arguments: argparse.Namespace) -> int:
-    rows = {row.name: row for row in ROWS}
-    rng = random.Random(arguments.seed)  # noqa: S311 - the same calls every time
-    plan = [
-        (rows[rng.choice(HOSTILE)].request if number % 4 == 0 else rng.choice(BENIGN))
-        for number in range(arguments.calls)
-    ]
+def _soak(service: Service, arguments: argparse.Namespace, pods: Callable[[], int]) -> int:
+    plan = _plan(arguments)
     asyncio.run(_run(service.url, plan[: arguments.at_once * 4], arguments.at_once))  # warm up
-    before = _state(service)
+    before = _state(service, pods)
     began, samples = time.monotonic(), [before]
     endings: collections.Counter[str] = collections.Counter()
     for start in range(0, len(plan), max(1, len(plan) // 10)):
         endings += asyncio.run(_run(service.url, plan[start : start + max(1, len(plan) // 10)], arguments.at_once))
-        samples.append(_state(service))
-    after = _settled(service, before)
+        samples.append(_state(service, pods))
+    after = _settled(service, before, pods)
     print(f"{arguments.calls} calls in {time.monotonic() - began:.0f} s: {dict(endings.most_common())}")
-    print(f"{'':10}{'zombies':>9}{'processes':>11}{'descriptors':>13}{'memory MiB':>12}")
+    print(f"{'':10}{'zombies':>9}{'processes':>11}{'threads':>9}{'descriptors':>13}{'memory MiB':>12}{'pods':>6}")
     for name, state in (
         ("before", before),
         *((f"{10 * n} %", s) for n, s in enumerate(samples[1:], 1)),
         ("after", after),
     ):
         memory = state["memory"] / 2**20
-        print(f"{name:10}{state['zombies']:9}{state['processes']:11}{state['descriptors']:13}{memory:12.1f}")
+        counts = f"{state['zombies']:9}{state['processes']:11}{state['threads']:9}{state['descriptors']:13}"
+        print(f"{name:10}{counts}{memory:12.1f}{state['pods']:6}")
     growth = (after["memory"] - samples[len(samples) // 2]["memory"]) / (arguments.calls / 2)
     print(f"memory growth over the second half: {growth:.0f} bytes a call")
     left = (
@@ -102,6 +107,16 @@ def _soak(service: Service, arguments: argparse.Namespace) -> int:
     )
     print("something is left" if left else "nothing is left")
     return 1 if left else 0
+
+
+def _plan(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = {row.name: row for row in ROWS}
+    rng = random.Random(arguments.seed)  # noqa: S311 - the same calls every time
+    plan = [
+        (rows[rng.choice(HOSTILE)].request if number % 4 == 0 else rng.choice(BENIGN))
+        for number in range(arguments.calls)
+    ]
+    return [request | {"isolation": "reuse"} if rng.random() < arguments.reuse else request for request in plan]
 
 
 async def _run(url: str, requests: list[dict[str, Any]], at_once: int) -> collections.Counter[str]:
@@ -121,22 +136,24 @@ async def _run(url: str, requests: list[dict[str, Any]], at_once: int) -> collec
     return endings
 
 
-def _state(service: Service) -> dict[str, int]:
-    """The service and every process below it."""
+def _state(service: Service, pods: Callable[[], int]) -> dict[str, int]:
+    """The service and every process below it, and its pods."""
     process = psutil.Process(service.process.pid)
     below = process.children(recursive=True)
     return {
         "zombies": sum(_status(child) == psutil.STATUS_ZOMBIE for child in below),
         "processes": len(below),
+        "threads": process.num_threads(),
         "descriptors": process.num_fds(),
         "memory": process.memory_info().rss,
+        "pods": pods(),
     }
 
 
-def _settled(service: Service, before: dict[str, int]) -> dict[str, int]:
+def _settled(service: Service, before: dict[str, int], pods: Callable[[], int]) -> dict[str, int]:
     """The state once replacements have been made; at most 10 s later."""
     deadline = time.monotonic() + 10
-    while (state := _state(service))["processes"] > before["processes"] or state["zombies"]:
+    while (state := _state(service, pods))["processes"] > before["processes"] or state["zombies"]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.1)
