@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from executor_api.cli.doctor import doctor
 from executor_api.cli.inspection import cancel, get, list_
 from executor_api.cli.run import run
 from executor_api.cli.serve import serve
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for command in (serve, run, get, list_, cancel, templates, settings):
+for command in (serve, run, doctor, get, list_, cancel, templates, settings):
     main.add_command(command)

@@ -1,0 +1,150 @@
+"""A real sandbox of each image, tried by `executor-api doctor`: does it start, which ways lead to its runner."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from executor_api.backends.base import Claim, ConnectionLostError, SandboxFailedError
+from executor_api.backends.kubernetes import names, rehearsal
+from executor_api.backends.kubernetes.asking import runner_answers
+from executor_api.backends.kubernetes.cache import JobCache, PodCache
+from executor_api.backends.kubernetes.client import ApiClient
+from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.dialer import Dialer, Way
+from executor_api.backends.kubernetes.images import ImageHealth
+from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
+from executor_api.backends.kubernetes.metrics import NoMetrics
+from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings
+from executor_api.backends.kubernetes.startup import Startup
+from executor_api.backends.kubernetes.watch import Collection, watch_forever
+from executor_api.domain.finding import Finding, fail, ok
+from executor_api.domain.outcome import Reason
+from executor_api.domain.template import Template
+
+START_SECONDS = 60.0
+"""What has not started by then is told as it stands, whatever the template allows."""
+_FIXES = {
+    Reason.QUOTA: "raise the quota, or lower the template's resources",
+    Reason.UNSCHEDULABLE: "make room on the nodes, or correct the template's resources, node selector or tolerations",
+    Reason.REJECTED_TEMPLATE: "change the cluster's policy, or the template",
+}
+_MODES = {Way.POD_IP: DispatchMode.POD_IP, Way.PROXY: DispatchMode.PROXY}
+_FORCED = {mode: way for way, mode in _MODES.items()}
+
+Ways = Mapping[Way, str]
+"""Why each way does not lead to a runner; empty text: it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """One image: how long its sandbox took to start, and what was found out then."""
+
+    seconds: float
+    ways: Ways
+
+
+async def try_images(
+    client: ApiClient, settings: KubernetesSettings, factory: JobFactory, templates: Iterable[Template]
+) -> list[Finding]:
+    """One sandbox for the first template of each image, one after the other, each removed again.
+
+    Raises `UnavailableError`.
+    """
+    first: dict[str, Template] = {}
+    for template in templates:
+        first.setdefault(factory.image(template), template)
+    found, reached = [], False
+    async with _connected(client, settings) as cluster:
+        for image, template in first.items():
+            tried = await _try(cluster, factory, template)
+            found.append(_image(image, tried))
+            if isinstance(tried, _Tried) and not reached:
+                found.append(_reach(tried.ways, settings.dispatch))
+                reached = True
+    return found
+
+
+@asynccontextmanager
+async def _connected(client: ApiClient, settings: KubernetesSettings) -> AsyncIterator[Cluster]:
+    clock, namespace = time.monotonic, settings.namespace
+    pods, jobs = PodCache(clock, lambda _count: None), JobCache(clock, lambda _count: None)
+    path, selector = names.pods_path(namespace), names.selector(settings.service_id)
+    watch = watch_forever(Collection(client, path, selector, random.random, lambda _why: None))
+    async with Dialer(client, namespace, settings.dispatch, NoMetrics()) as dialer:
+        following = asyncio.create_task(pods.follow(watch))
+        try:
+            yield Cluster(client, pods, jobs, dialer, namespace, clock)
+        finally:
+            following.cancel()
+            await asyncio.wait({following})
+
+
+async def _try(cluster: Cluster, factory: JobFactory, template: Template) -> _Tried | SandboxFailedError:
+    name = f"doctor-{secrets.token_hex(4)}"
+    began = cluster.clock()
+    try:
+        await cluster.create_job(factory.for_call(name, Claim(rehearsal.EXECUTION, "", single_use(template))))
+        deadline = began + min(template.start_seconds, START_SECONDS)
+        await Startup(cluster, name, began, deadline).wait()
+        return _Tried(cluster.clock() - began, await _ways(cluster, name))
+    except SandboxFailedError as error:
+        return error
+    finally:
+        await cluster.delete_job(name)
+
+
+async def _ways(cluster: Cluster, job: str) -> Ways:
+    found = {}
+    for way, mode in _MODES.items():
+        async with Dialer(cluster.client, cluster.namespace, mode, NoMetrics()) as dialer:
+            try:
+                await runner_answers(replace(cluster, dialer=dialer), job)
+                found[way] = ""
+            except ConnectionLostError as error:
+                found[way] = str(error)
+    return found
+
+
+def _image(image: str, tried: _Tried | SandboxFailedError) -> Finding:
+    check = "image"
+    if isinstance(tried, SandboxFailedError):
+        return fail(check, _failure(image, tried))
+    if all(tried.ways.values()):
+        return fail(
+            check, f"no runner answers in a sandbox of {image}; see `reachability`, or use an image that has the runner"
+        )
+    return ok(check, f"a sandbox of {image} started in {tried.seconds:.1f} s and its runner answers")
+
+
+def _failure(image: str, error: SandboxFailedError) -> str:
+    if error.evidence.reason is Reason.IMAGE_PULL:
+        images = ImageHealth()
+        images.failed(image, error.evidence.message)
+        return images.problem(image) or ""
+    fix = _FIXES.get(error.evidence.reason, "see the events of its namespace")
+    return f"a sandbox of {image} did not start ({error}); {fix}"
+
+
+def _reach(ways: Ways, mode: DispatchMode) -> Finding:
+    """Which way is used, and whether the other would do."""
+    check = "reachability"
+    used = _FORCED.get(mode) or (Way.PROXY if ways[Way.POD_IP] else Way.POD_IP)
+    other = Way.PROXY if used is Way.POD_IP else Way.POD_IP
+    if not ways[used]:
+        rest = f"does not ({ways[other]})" if ways[other] else "works too"
+        return ok(check, f"the {used} leads to runners and is used; the {other} {rest}")
+    if not ways[other]:
+        return fail(
+            check, f"the {used} does not lead to runners ({ways[used]}) but the {other} does; use --dispatch auto"
+        )
+    return fail(
+        check,
+        f"neither the {used} ({ways[used]}) nor the {other} ({ways[other]}) leads to runners; allow this service "
+        "to their port 8090, or give it the rights on pods/proxy",
+    )
