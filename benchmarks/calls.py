@@ -32,6 +32,8 @@ print(word, os.uname().nodename, seen, sum(name.isdigit() for name in os.listdir
 _LITTER = 'os.posix_spawn("/bin/sleep", ["sleep", "1000"], os.environ, setsid=True)\n'
 _SINGLE_USE = '("../mark",)'  # beside the working directory, which is the call's own
 _REUSE = '("mark", os.environ["TMPDIR"] + "/mark", os.environ["HOME"] + "/mark")'
+WAITED = 20.0
+"""Milliseconds in the queue from which on a call did not find a sandbox but waited for one."""
 _FINISHED = ("succeeded", "failed", "cancelled")
 
 
@@ -93,8 +95,10 @@ class Sample:
 
     @property
     def start(self) -> str:
-        """warm, cold, reused; empty without an answer."""
-        return self.answer.get("start") or ""
+        """warm, cold, reused, or "warm, waited"; empty without an answer."""
+        start = self.answer.get("start") or ""
+        waited = start == "warm" and self.phases.get("queue", 0.0) > WAITED
+        return "warm, waited" if waited else start
 
     @property
     def sandbox(self) -> str:
