@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -34,7 +33,9 @@ def doctor(*, as_json: bool, **values: Any) -> None:
     A line for each check: ok; warn for what calls can do without; fail, with the fix, for what they can't. The exit
     code is 1 if anything fails. In a cluster this starts one sandbox of each image, and removes it again.
     """
-    from executor_api.app import diagnose  # noqa: PLC0415 - heavy, and --help does not need it
+    import asyncio  # noqa: PLC0415 - heavy, and --help does not need it
+
+    from executor_api.app import diagnose  # noqa: PLC0415 - the same
     from executor_api.telemetry import configure_logging  # noqa: PLC0415 - the same
 
     configure_logging("text", "error")

@@ -15,7 +15,7 @@ from executor_api.settings import SettingInfo, Settings, describe_settings
 
 GROUPS = {
     "Where": ("backend", "host", "port", "api_key", "data_dir"),
-    "Sandboxes": ("templates", "image", "namespace", "kubeconfig", "context", "dispatch", "master_key"),
+    "Sandboxes": ("templates", "pool", "image", "namespace", "kubeconfig", "context", "dispatch", "master_key"),
     "Limits": (
         "max_concurrency",
         "max_queue",

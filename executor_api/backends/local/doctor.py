@@ -60,17 +60,18 @@ async def examine(
         if not health.ready:
             tell(fail("sandbox", f"{'; '.join(health.problems)}; free memory and processes on this machine"))
             return
-        tell(isolation(", ".join(health.notes), settings))
+        tell(isolation(", ".join(health.notes), settings, root=os.geteuid() == 0))
         tell(await _call(backend, template))
     finally:
         await backend.stop()
 
 
-def isolation(got: str, settings: Path) -> Finding:
-    """What the kernel let us put around sandboxes, and how to get more."""
+def isolation(got: str, settings: Path, *, root: bool) -> Finding:
+    """What the kernel let us put around sandboxes, and how to get more; its switches do not bind root."""
     if _FULL in got:
         return ok("isolation", got)
-    fixes = [item.fix for item in _SWITCHES if _read(settings / item.path) == item.forbids] if os.geteuid() else []
+    switches = () if root else _SWITCHES
+    fixes = [item.fix for item in switches if _read(settings / item.path) == item.forbids]
     fix = " and ".join(fixes) or "let this process make namespaces (root, or a container with user namespaces)"
     return warn("isolation", f"{got}, and no network of their own; {fix}, or use the Kubernetes backend")
 
