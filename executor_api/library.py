@@ -137,7 +137,7 @@ class Executor:
             timeout: seconds; default: the template's.
             on_output: told of output as it comes.
             request: the other fields of a request: code, language, function, args, kwargs, stdin, env, files,
-                artifacts, template, resources, labels.
+                artifacts, template, resources, isolation, labels.
 
         Raises:
             InvalidRequestError: names each wrong field.

@@ -132,6 +132,6 @@ def test_use_is_counted_for_those_who_ended() -> None:
     found = tell("""
         start(sys.executable, "-c", "x = bytearray(64 << 20); sum(range(3_000_000))")
         until(lambda: reaper.reap() or reaper.none_left)
-        print(json.dumps([reaper.cpu_seconds() > 0.01, reaper.largest_bytes() > 64 << 20]))
+        print(json.dumps([reaper.cpu_seconds() > 0.01, reaper.largest_bytes > 64 << 20]))
     """)
     assert found == [True, True]

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from executor_api.backends.base import Claim, Health, SandboxTimings
 from executor_api.backends.local.nursery import RETRY_SECONDS, Nursery, NurseryKind
+from executor_api.backends.local.reuse import IdleSeats, Owner, Seat
 from executor_api.backends.local.sandbox import LocalSandbox
 from executor_api.domain.execution import Start
 from executor_api.domain.pool import PoolStatus
+from executor_api.domain.request import Isolation
 from executor_api.domain.template import Template
 from executor_api.errors import UnavailableError
 
@@ -32,6 +34,7 @@ class LocalBackend:
         self._namespaces = namespaces
         self._stock = stock
         self._nurseries: dict[NurseryKind, Nursery] = {}
+        self._idle = IdleSeats()
         self._starting = asyncio.Lock()
         self._problem = "the local backend is not started"
         self._stopped = False
@@ -45,6 +48,7 @@ class LocalBackend:
     async def stop(self) -> None:
         """End every sandbox, and make no more."""
         self._stopped = True
+        self._idle.close()
         if self._retrying is not None:
             self._retrying.cancel()
             await asyncio.gather(self._retrying, return_exceptions=True)
@@ -64,7 +68,10 @@ class LocalBackend:
         """Nothing of them has to be prepared."""
 
     async def claim(self, claim: Claim) -> LocalSandbox:
-        """Take a waiting sandbox, or have one made. Raises `UnavailableError`."""
+        """Take one that the tenant has used before, one that waits, or have one made. Raises `UnavailableError`."""
+        seat = self._idle.take(self._owner(claim)) if _is_reuse(claim) else None
+        if seat is not None:
+            return self._sandbox(seat, claim, Start.REUSED, SandboxTimings())
         return await self.create(f"x-{claim.execution_id.lower()}", claim)
 
     def pools(self) -> tuple[PoolStatus, ...]:
@@ -74,11 +81,11 @@ class LocalBackend:
     async def create(self, name: str, claim: Claim) -> LocalSandbox:
         """Take a waiting sandbox, or have one made. Raises `UnavailableError`."""
         began = time.monotonic()
-        template = claim.plan.template
-        nursery = await self._nursery(self._kind(template.preload, template.network))
+        nursery = await self._nursery(self._owner(claim).kind)
         sock, waited = await nursery.take()
         timings = SandboxTimings(create=(time.monotonic() - began) * 1000)
-        return LocalSandbox(name, sock, Start.WARM if waited else Start.COLD, timings)
+        seat = Seat(name, sock, asyncio.get_running_loop().time())
+        return self._sandbox(seat, claim, Start.WARM if waited else Start.COLD, timings)
 
     async def find(self, name: str, execution_id: str) -> None:
         """Local sandboxes end with the service that made them."""
@@ -88,6 +95,19 @@ class LocalBackend:
         """There is never any: a nursery removes what its sandboxes leave."""
         del is_wanted
         return 0
+
+    def _sandbox(self, seat: Seat, claim: Claim, start: Start, timings: SandboxTimings) -> LocalSandbox:
+        def give_back(seat: Seat) -> None:
+            if _is_reuse(claim):
+                self._idle.give(self._owner(claim), seat, claim.plan.template.reuse)
+            else:
+                seat.close()
+
+        return LocalSandbox(seat, claim, start, timings, give_back)
+
+    def _owner(self, claim: Claim) -> Owner:
+        template = claim.plan.template
+        return Owner(claim.tenant, self._kind(template.preload, template.network))
 
     async def _started(self) -> bool:
         try:
@@ -126,3 +146,7 @@ class LocalBackend:
             await nursery.start(self._environ)
             self._nurseries[kind] = nursery
             return nursery
+
+
+def _is_reuse(claim: Claim) -> bool:
+    return claim.plan.request.isolation is Isolation.REUSE

@@ -88,7 +88,7 @@ class Nursery:
         """A sandbox's socket, and whether it was waiting. Raises `UnavailableError` if the nursery is gone."""
         while self._waiting:
             sock = self._waiting.popleft()
-            if not _is_closed(sock):
+            if not is_closed(sock):
                 self._refill_soon()
                 return sock, True
             sock.close()
@@ -249,11 +249,12 @@ def _remove(root: Path) -> None:
             time.sleep(0.05)
 
 
-def _is_closed(sock: socket.socket) -> bool:
-    """Whether the sandbox died while it waited."""
+def is_closed(sock: socket.socket) -> bool:
+    """Whether the sandbox died while it waited; one that says something without being asked is about to."""
     try:
-        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
     except OSError:
         return True
+    return True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
-from executor_api.backends.base import ConnectionLostError, LastWords, SandboxTimings
+from executor_api.backends.base import Claim, ConnectionLostError, LastWords, NotTakenError, SandboxTimings
+from executor_api.backends.local.reuse import Seat
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
-from executor_runner.protocol.local import CANCEL, encode_call
+from executor_runner.protocol.local import CANCEL, REFUSED, encode_call
 
 _READ = 64 * 1024
 """Bytes of one read: what malloc serves without asking the kernel for memory each time."""
@@ -17,30 +17,55 @@ _LOST = Evidence(Reason.SANDBOX_LOST, "the runner ended without a report: it was
 
 
 class LocalSandbox:
-    """One call's process tree, behind a connected socket."""
+    """One call's process tree, behind a connected socket. ``give_back`` takes the seat of a sound one."""
 
-    def __init__(self, name: str, sock: socket.socket, start: Start, timings: SandboxTimings) -> None:
-        self._sock = sock
+    def __init__(
+        self, seat: Seat, claim: Claim, start: Start, timings: SandboxTimings, give_back: Callable[[Seat], None]
+    ) -> None:
+        self._seat = seat
+        self._execution_id = claim.execution_id
+        self._give_back = give_back
         self._sending = asyncio.Lock()
         self._dispatched = False
-        self.details = SandboxDetails(name=name, backend="local")
+        self._cancelling = False
+        self._released = False
+        self.details = SandboxDetails(name=seat.name, backend="local")
         self.start = start
-        self.follows = ""
+        self.follows = seat.follows
         self.timings = timings
 
     async def ready(self) -> None:
         """It is ready when it exists."""
 
     async def dispatch(self, call: bytes) -> AsyncIterator[bytes]:
-        """Send the call, yield its journal. Raises `ConnectionLostError`."""
+        """Send the call, yield its journal. Raises `ConnectionLostError` and `NotTakenError`."""
         self._dispatched = True
         loop = asyncio.get_running_loop()
+        data = await self._first_answer(call)
         try:
-            await self._send(encode_call(call))
-            while data := await loop.sock_recv(self._sock, _READ):
+            while data:
                 yield data
+                data = await loop.sock_recv(self._seat.sock, _READ)
         except OSError as error:
             raise ConnectionLostError(f"the runner's socket broke: {error}") from error
+
+    async def _first_answer(self, call: bytes) -> bytes:
+        """A runner takes a whole call only; one that ends before it has read all breaks the connection.
+
+        After a cancel that says nothing: it may be what was not read.
+        """
+        try:
+            await self._send(encode_call(call))
+            data = await asyncio.get_running_loop().sock_recv(self._seat.sock, _READ)
+        except OSError as error:
+            if self.start is Start.COLD or self._cancelling:
+                raise ConnectionLostError(f"the runner's socket broke: {error}") from error
+            raise NotTakenError(f"the runner ended before it had read the call: {error}") from error
+        if data == REFUSED:
+            if self.start is Start.COLD:
+                raise ConnectionLostError("the runner ended before it took the call")
+            raise NotTakenError("the runner refused the call")
+        return data
 
     def resume(self, offset: int) -> AsyncIterator[bytes]:
         """There is no second connection. Raises `ConnectionLostError`."""
@@ -48,8 +73,9 @@ class LocalSandbox:
 
     async def cancel(self) -> None:
         """Tell the runner. Raises `ConnectionLostError`."""
-        if not self._dispatched:
-            raise ConnectionLostError("the runner has no call yet")
+        if not self._dispatched or self._released:
+            raise ConnectionLostError("the runner does not have the call")
+        self._cancelling = True
         try:
             await self._send(CANCEL)
         except OSError as error:
@@ -68,10 +94,17 @@ class LocalSandbox:
         return None
 
     async def release(self, *, sound: bool = False) -> None:
-        """Close the socket; what still runs behind it is killed."""
-        del sound
-        self._sock.close()
+        """Give a sound one back; else close the socket, and what still runs behind it is killed."""
+        if self._released:
+            return
+        self._released = True
+        if not sound:
+            self._seat.close()
+            return
+        self._seat.calls += 1
+        self._seat.follows = self._execution_id
+        self._give_back(self._seat)
 
     async def _send(self, data: bytes) -> None:
         async with self._sending:  # a cancel waits until the whole call is sent
-            await asyncio.get_running_loop().sock_sendall(self._sock, data)
+            await asyncio.get_running_loop().sock_sendall(self._seat.sock, data)

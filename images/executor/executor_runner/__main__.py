@@ -13,7 +13,8 @@ from executor_runner.cgroup import memory_group
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop
 from executor_runner.podlog import PodLog
-from executor_runner.protocol import PORT, TERMINATION_LOG, TOKEN_HASH_ENV
+from executor_runner.preload import preload
+from executor_runner.protocol import PORT, PRELOAD_ENV, TERMINATION_LOG, TOKEN_HASH_ENV
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.runner import Runner
 from executor_runner.server import HttpServer
@@ -25,6 +26,9 @@ LINGER_SECONDS = 30.0
 """How long a runner stays whose report nobody has read: somebody may still take the journal up again."""
 LOG_SECONDS = 2.0
 """How long the last lines of the log may take."""
+_STDOUT = 1
+_SHARED_MEMORY = (Path("/dev/shm"), Path("/dev/mqueue"))  # noqa: S108 - only to wipe them
+"""A container's own, and beside the workspace all that its image lets a call write to."""
 
 
 class Pod:
@@ -33,23 +37,32 @@ class Pod:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.loop = Loop()
         listener = _listen(int(environ.get("EXECUTOR_PORT", PORT)))
+        preload(filter(None, environ.get(PRELOAD_ENV, "").split(",")))
         root = Path(environ.get("EXECUTOR_ROOT", "/sandbox"))
-        self.runner = Runner(self.loop, root, environ, memory_group())
+        scratch = [folder for folder in _SHARED_MEMORY if os.getpid() == 1 and folder.is_dir()]
+        self.runner = Runner(self.loop, root, environ, memory_group(), scratch)
         self._server = HttpServer(self.loop, self.runner, listener, environ[TOKEN_HASH_ENV])
         self._server.on_claim = self._on_claim
         self._server.on_done = self.runner.on_idle_end = self._leave
+        self.runner.on_retired = self._leave_in_time
         self._termination_log = Path(environ.get("EXECUTOR_TERMINATION_LOG", TERMINATION_LOG))
         self._log: PodLog | None = None
 
     def _on_claim(self, token: str, journal: Journal) -> None:
-        self._log = PodLog(self.loop, sys.stdout.fileno(), token, self._termination_log)
+        if self._log is None:
+            self._log = PodLog(self.loop, _STDOUT, token, self._termination_log)
         journal.add_listener(self._log)
-        journal.add_listener(self._on_frame)
+        if not self.runner.for_reuse:
+            journal.add_listener(self._on_frame)
 
     def _on_frame(self, kind: FrameKind, _payload: bytes) -> None:
         if kind is FrameKind.REPORT:
-            self.loop.call_later(DELIVERED_SECONDS, self._leave_if_delivered)
-            self.loop.call_later(LINGER_SECONDS, self._leave)
+            self._leave_in_time()
+
+    def _leave_in_time(self) -> None:
+        """There has been a call, and there will be no other."""
+        self.loop.call_later(DELIVERED_SECONDS, self._leave_if_delivered)
+        self.loop.call_later(LINGER_SECONDS, self._leave)
 
     def _leave_if_delivered(self) -> None:
         if self._server.delivered:

@@ -28,7 +28,7 @@ UNKILLABLE_SECONDS = 2.0
 """How long we wait for killed processes to go; what stays is in D state and is reported."""
 KILL_AGAIN_SECONDS = 0.05
 PICK_UP_SECONDS = 60.0
-"""How long a spare may still import its modules when the call arrives."""
+"""How long a spare may take to pick up its call, on a machine that has no time for it."""
 HEARTBEAT_SECONDS = 10.0
 _SHELL_KILLED = 128 + signal.SIGKILL
 
@@ -67,8 +67,15 @@ class CallRun:
         self._ending: Ending | None = None
         self._census = (0, 0)
         self._oom_kills = place.group.oom_kills() if place.group else 0
+        self._peak_before = place.group.peak_bytes() if place.group and _follows(call) else 0
+        place.reaper.largest_bytes = 0
         self._cpu_before = Reaper.cpu_seconds()
         self._began = self._started = self._ended = time.monotonic()
+
+    @property
+    def ran(self) -> bool:
+        """Whether the spare has picked it up."""
+        return self._picked_up
 
     def begin(self) -> None:
         """Prepare the workspace and release the spare."""
@@ -200,16 +207,20 @@ class CallRun:
             self._cause, self._message = Cause.SETUP_FAILED, "the interpreter ended before it took up the call"
         self._cancel_timers()
         self.phase = Phase.KILLED
+        self._later(UNKILLABLE_SECONDS, self._collect)
+        self._place.reaper.reap()
+        if not (self._place.reaper.none_left and self._place.tree.adopts):
+            self._count_left_behind()
+            self._kill_again()
+        self.child_may_have_ended()
+
+    def _count_left_behind(self) -> None:
         with contextlib.suppress(OSError):
             os.killpg(self._spare.pid, signal.SIGSTOP)  # what doubles itself must not go on while we count
         others = [pid for pid in self._place.tree.pids() if pid != self._spare.pid]
         zombies = count_zombies(others) if others else 0
         self._census = (len(others) - zombies, zombies)
-        self._later(UNKILLABLE_SECONDS, self._collect)
         self._place.reaper.reap()
-        if not self._place.reaper.none_left:
-            self._kill_again()
-        self.child_may_have_ended()
 
     def _kill_again(self) -> None:
         """Outside a PID namespace one round may miss what was just being forked."""
@@ -264,7 +275,7 @@ class CallRun:
             collect_ms=round((time.monotonic() - self._ended) * 1000, 3),
             usage={
                 "cpu_seconds": round(reaper.cpu_seconds() - self._cpu_before, 6),
-                "peak_memory_bytes": max(self._guard.peak_bytes(), reaper.largest_bytes()),
+                "peak_memory_bytes": max(self._group_peak(), reaper.largest_bytes),
             },
             processes={
                 "left_behind": self._census[0],
@@ -282,6 +293,11 @@ class CallRun:
             report["artifacts_skipped"] = skipped
         return report
 
+    def _group_peak(self) -> int:
+        """The kernel keeps one peak for all calls of a sandbox: it is this call's only if it has risen."""
+        peak = self._guard.peak_bytes()
+        return peak if peak > self._peak_before else 0
+
     def _blame_memory(self) -> None:
         """The kernel may have been faster than the guard: it leaves a SIGKILL, and a count in the control group."""
         group, ending = self._place.group, self._ending
@@ -289,3 +305,8 @@ class CallRun:
             return
         if ending.signal == signal.SIGKILL or ending.exit_code == _SHELL_KILLED:
             self._cause, self._message = Cause.OUT_OF_MEMORY, "the kernel killed it for its memory limit"
+
+
+def _follows(call: Call) -> bool:
+    """Whether the sandbox has had a call before."""
+    return call["reuse"] is not None and call["reuse"]["follows"] != ""

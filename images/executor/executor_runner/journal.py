@@ -28,6 +28,8 @@ class Journal:
         self.complete = kind is FrameKind.REPORT
         for listener in self._listeners:
             listener(kind, payload)
+        if self.complete:
+            self._listeners.clear()
 
     def read(self, offset: int, most: int = 256 * 1024) -> bytes:
         """Bytes from an offset on, at most that many."""

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 Callback = Callable[[], None]
 
+_SWEEP = 256
+"""So many timers are kept before those that were cancelled are looked for."""
+
 
 class Timer:
     """A callback that is due once; `cancel` makes it never."""
@@ -31,11 +34,14 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
+        self._sweep_at = _SWEEP
         self._running = True
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:
         """Run the callback once, that many seconds from now."""
         timer = Timer(callback)
+        if len(self._timers) >= self._sweep_at:
+            self._sweep()
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
         return timer
 
@@ -73,6 +79,12 @@ class Loop:
             callback = key.data[index] if key is not None else None
             if callback is not None:
                 callback()
+
+    def _sweep(self) -> None:
+        """Forget cancelled timers: a call leaves some that would only be due long after it."""
+        self._timers = [item for item in self._timers if item[2].callback is not None]
+        heapq.heapify(self._timers)
+        self._sweep_at = 2 * len(self._timers) + _SWEEP
 
     def _patience(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:

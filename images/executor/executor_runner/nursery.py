@@ -7,15 +7,13 @@ there is none. When the service's end closes, for whatever reason, every sandbox
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
 import json
 import os
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from itertools import count
 from pathlib import Path
 from typing import NoReturn, TypedDict
@@ -24,12 +22,13 @@ from executor_runner import linux
 from executor_runner.census import Process
 from executor_runner.isolation import Isolation, enter, fork_isolated, settle_in, strongest
 from executor_runner.loop import Loop
+from executor_runner.preload import preload
 from executor_runner.process import DescendantTree, NamespaceTree, Reaper, Tree
 from executor_runner.protocol.local import MAKE
 from executor_runner.removal import remove_tree
 from executor_runner.runner import Runner
 from executor_runner.session import Session
-from executor_runner.signals import WATCHED, SignalSource, reset_signals
+from executor_runner.signals import SignalSource, reset_signals
 from executor_runner.workspace import Workspace
 
 _MESSAGE = 64 * 1024
@@ -216,21 +215,11 @@ def main() -> int:
     reset_signals()
     isolation = strongest(network=settings["network"] == "none", namespaces=settings["namespaces"])
     enter(isolation)
-    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # threads that modules start must not take what is for us
-    _preload([*settings["preload"], "executor_runner.python_child"])
-    gc.collect()
-    gc.freeze()
+    preload(settings["preload"])
     linux.give_way(giving=True)  # making stock must not hold up the call just served
     linux.forbid_privileges()
     Nursery(socket.socket(fileno=int(sys.argv[1])), Path(settings["root"]), isolation).run()
     return 0
-
-
-def _preload(modules: Iterable[str]) -> None:
-    """So that no sandbox has to. What can't be imported is left to the call that needs it."""
-    for name in modules:
-        with contextlib.suppress(Exception, SystemExit):
-            importlib.import_module(name)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,12 @@ RESERVED_PIDS = 340
 
 
 class Tree(Protocol):
-    """Every process of the sandbox but the runner."""
+    """Every process of the sandbox but the runner.
+
+    ``adopts``: orphans of it become the runner's children, so that without a child there is no process left.
+    """
+
+    adopts: bool
 
     def pids(self) -> list[int]:
         """Pids of all of them, zombies included."""
@@ -45,6 +50,8 @@ class Tree(Protocol):
 
 class NamespaceTree:
     """The tree of a runner that is PID 1: the kernel signals all at once, atomically against fork."""
+
+    adopts = True
 
     def pids(self) -> list[int]:
         """Pids in this PID namespace."""
@@ -69,6 +76,8 @@ class NamespaceTree:
 
 class DescendantTree:
     """The tree of a subreaper: found by walking /proc."""
+
+    adopts = True
 
     def processes(self) -> list[Process]:
         """All descendants."""
@@ -130,6 +139,8 @@ class DescendantTree:
 class GroupTree:
     """Without /proc and subreapers (macOS): the child's process group. What leaves the group escapes."""
 
+    adopts = False
+
     def __init__(self, leader: int) -> None:
         self._leader = leader
 
@@ -163,18 +174,21 @@ class Reaper:
     def __init__(self) -> None:
         self.endings: dict[int, Ending] = {}
         self.none_left = False
+        self.largest_bytes = 0
+        """The largest resident set of any one process reaped since somebody set this to 0, or of those it reaped."""
 
     def reap(self) -> None:
         """Collect all that have ended; SIGCHLD coalesces, so until there is none."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 self.none_left = True
                 return
             if pid == 0:
                 self.none_left = False
                 return
+            self.largest_bytes = max(self.largest_bytes, usage.ru_maxrss * 1024)
             code = os.waitstatus_to_exitcode(status)
             self.endings[pid] = Ending(code, None) if code >= 0 else Ending(None, -code)
 
@@ -183,11 +197,6 @@ class Reaper:
         """CPU time of every process reaped so far and of those they reaped."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
-
-    @staticmethod
-    def largest_bytes() -> int:
-        """The largest resident set of any one of them."""
-        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def count_zombies(pids: list[int]) -> int:

@@ -3,48 +3,70 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
+import time
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(root: Path) -> None:
-    """Delete a folder and everything below it; what can't be deleted stays.
+    """Delete a folder and everything below it; what can't be deleted stays."""
+    with contextlib.suppress(OSError):  # gone, or no folder
+        _remove_below(os.open(root, _FOLDER), math.inf)
+        root.rmdir()
 
-    One descriptor moves down and up: neither recursion, nor the length of a path, nor open files set a limit.
+
+def empty_folder(root: Path, seconds: float) -> None:
+    """Delete everything below a folder. Raises ``OSError`` if something is left, or if it takes longer than that."""
+    _remove_below(os.open(root, _FOLDER), time.monotonic() + seconds)
+    if os.listdir(root):
+        raise OSError(errno.ENOTEMPTY, "can't be emptied", str(root))
+
+
+def _remove_below(here: int, until: float) -> None:
+    """Delete what lies in the folder behind a descriptor, which is used up.
+
+    It moves down and up: neither recursion, nor the length of a path, nor open files set a limit.
     """
-    try:
-        here = os.open(root, _FOLDER)
-    except OSError:
-        return  # gone, or no folder
     path: list[str] = []
-    levels = [_empty(here)]  # the folders still to be entered, at each depth
-    while levels:
+    levels = [_empty(here, until)]  # the folders still to be entered, at each depth
+    while levels and time.monotonic() < until:
         if levels[-1]:
             below = _enter(here, levels[-1].pop(), path)
             if below is not None:
                 here = below
-                levels.append(_empty(here))
+                levels.append(_empty(here, until))
         else:
             levels.pop()
             here = _leave(here, path)
     os.close(here)
-    with contextlib.suppress(OSError):
-        root.rmdir()
 
 
-def _empty(here: int) -> list[str]:
-    """Delete all files of a folder and return the names of its folders."""
+def _empty(here: int, until: float) -> list[str]:
+    """Delete all files and empty folders of a folder and return the names of its other folders."""
     folders = []
     with contextlib.suppress(OSError), os.scandir(here) as entries:
         for entry in entries:
+            if time.monotonic() >= until:
+                break
             with contextlib.suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.name)
+                    if not _removed(here, entry.name):
+                        folders.append(entry.name)
                 else:
                     os.unlink(entry.name, dir_fd=here)
     return folders
+
+
+def _removed(here: int, name: str) -> bool:
+    try:
+        os.rmdir(name, dir_fd=here)
+    except OSError:
+        return False
+    return True
 
 
 def _enter(here: int, name: str, path: list[str]) -> int | None:

@@ -45,6 +45,11 @@ class Request(NamedTuple):
         return self.headers.get(TOKEN_HEADER.lower(), "")
 
     @property
+    def keep_alive(self) -> bool:
+        """Whether the client asks for the connection to stay open."""
+        return self.headers.get("connection", "").lower() == "keep-alive"
+
+    @property
     def content_length(self) -> int:
         """Body size; 0 if none is announced. Raises ``ValueError`` for nonsense."""
         text = self.headers.get("content-length", "0")

@@ -36,7 +36,7 @@ class HttpServer:
         self._expected_hash = expected_hash
         self._connections: dict[_Connection, None] = {}  # oldest first
         self.delivered = False
-        """Whether a reader has had the journal to its end."""
+        """Whether a reader has had the journal of the latest call to its end."""
         self.on_claim: Callable[[str, Journal], None] = lambda _token, _journal: None
         self.on_done: Callable[[], None] = loop.stop
         listener.settimeout(0)
@@ -49,7 +49,7 @@ class HttpServer:
     def handle(self, connection: _Connection, request: Request, body: bytes) -> None:
         """Answer one complete request that has our token."""
         action = {
-            ("POST", CALL_PATH): lambda: self._claim(connection, request.token, body),
+            ("POST", CALL_PATH): lambda: self._claim(connection, request, body),
             ("GET", CALL_PATH): lambda: self._resume(connection, request),
             ("DELETE", CALL_PATH): lambda: self._cancel(connection, request),
             ("POST", DONE_PATH): lambda: self._done(connection, request),
@@ -88,11 +88,12 @@ class HttpServer:
             stranger.close()
         return stranger is not None
 
-    def _claim(self, connection: _Connection, token: str, body: bytes) -> None:
+    def _claim(self, connection: _Connection, request: Request, body: bytes) -> None:
         def attach(journal: Journal) -> None:
-            self.on_claim(token, journal)
+            self.delivered = False
+            self.on_claim(request.token, journal)
             journal.add_listener(lambda _kind, _payload: self.feed_readers())
-            connection.stream(journal, 0)
+            connection.stream(journal, 0, keep=self._runner.for_reuse and request.keep_alive)
 
         try:
             self._runner.claim(body, attach)
@@ -147,7 +148,7 @@ class HttpServer:
 
 
 class _Connection:
-    """One connection, one request: reads it, then answers or streams the journal."""
+    """One connection, one request: reads it, then answers or streams the journal. It may be kept for the next claim."""
 
     def __init__(self, loop: Loop, server: HttpServer, sock: socket.socket) -> None:
         self._loop = loop
@@ -160,6 +161,8 @@ class _Connection:
         self._offset = 0
         self._last = False
         self._said_all = False
+        self._keep = False
+        self._had_all = False
         self.trusted = False
         """Whether its request has our token. Before that we keep no more of it than a head."""
         self._timer: Timer = loop.call_later(HEAD_SECONDS, self.close)
@@ -173,12 +176,13 @@ class _Connection:
         self._last = True
         self._flush()
 
-    def stream(self, journal: Journal, offset: int) -> None:
-        """Send the journal from an offset on until its report."""
-        self._journal, self._offset = journal, offset
+    def stream(self, journal: Journal, offset: int, *, keep: bool = False) -> None:
+        """Send the journal from an offset on until its report; then close, or ``keep`` the connection open."""
+        self._journal, self._offset, self._keep = journal, offset, keep
+        connection = b"keep-alive" if keep else b"close"
         self._output += (
             b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
-            b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            b"Transfer-Encoding: chunked\r\nConnection: " + connection + b"\r\n\r\n"
         )
         self.pump()
 
@@ -214,11 +218,14 @@ class _Connection:
         except OSError:
             self.close()
             return
+        if self._had_all:  # who closes or goes on has read it
+            self._server.delivered, self._had_all = True, False
         if not data:
-            self._server.delivered = self._server.delivered or (self._said_all and self._journal is not None)
             self.close()
             return
         if self._journal is None and not self._last:
+            if not self._input and self.trusted and self._request is None:
+                self._limit_patience()
             self._input += data
             self._parse()
 
@@ -272,8 +279,16 @@ class _Connection:
 
     def _say_all(self) -> None:
         """Close our half only: the peer closes its own when it has all; closed at once, unread input would cut it."""
+        self._had_all = self._journal is not None
+        if self._keep:
+            self._request = self._journal = None
+            self._last = self._said_all = self._keep = False
+            return
         with contextlib.suppress(OSError):  # it is gone already
             self._sock.shutdown(socket.SHUT_WR)
+        self._limit_patience()
+
+    def _limit_patience(self) -> None:
         self._timer.cancel()
         self._timer = self._loop.call_later(HEAD_SECONDS, self.close)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop
-from executor_runner.protocol.local import CANCEL, decode_call
-from executor_runner.runner import Runner
+from executor_runner.protocol.local import CANCEL, REFUSED, decode_call
+from executor_runner.runner import AlreadyClaimedError, Runner
 
 _READ = 64 * 1024
 """Bytes of one read: what malloc serves without asking the kernel for memory each time."""
@@ -24,6 +25,8 @@ class Session:
         self._journal: Journal | None = None
         self._offset = 0
         self._due = False
+        self._over = False
+        runner.on_idle_end = runner.on_retired = self._refuse_soon
         sock.settimeout(0)
         loop.watch(sock.fileno(), read=self._on_readable)
 
@@ -38,18 +41,27 @@ class Session:
             self._loop.stop()
             return
         self._input += data
-        if self._journal is None:
-            decoded = decode_call(self._input)
-            if decoded is None:
-                return
-            body, self._input[:] = decoded
-            self._runner.claim(body, self._attach)
+        if (self._journal is None or self._journal.complete) and not self._took_call():
+            return
         if CANCEL in self._input:
             self._runner.cancel()
         self._input.clear()
 
+    def _took_call(self) -> bool:
+        while self._input.startswith(CANCEL):  # of the call before
+            del self._input[0]
+        decoded = decode_call(self._input)
+        if decoded is None:
+            return False
+        body, self._input[:] = decoded
+        try:
+            self._runner.claim(body, self._attach)
+        except AlreadyClaimedError:
+            self._refuse_soon()
+        return True
+
     def _attach(self, journal: Journal) -> None:
-        self._journal = journal
+        self._journal, self._offset = journal, 0
         journal.add_listener(lambda _kind, _payload: self._send_soon())
 
     def _send_soon(self) -> None:
@@ -60,12 +72,11 @@ class Session:
 
     def _send(self) -> None:
         self._due = False
-        journal = self._journal
-        if journal is None:
-            return
         try:
-            while data := journal.read(self._offset, _READ):
+            while self._journal is not None and (data := self._journal.read(self._offset, _READ)):
                 self._offset += self._sock.send(data)
+            if self._over:
+                self._refuse()
         except BlockingIOError:
             self._loop.watch(self._sock.fileno(), read=self._on_readable, write=self._send)
             return
@@ -74,3 +85,17 @@ class Session:
             return
         # When it has all, the service closes. To sleep until then lets it run before our own end is worked off.
         self._loop.watch(self._sock.fileno(), read=self._on_readable)
+
+    def _refuse_soon(self) -> None:
+        """There will be no (further) call; what a journal still has to say goes first."""
+        self._over = True
+        self._send_soon()
+
+    def _refuse(self) -> None:
+        """A call that is on its way must not seem taken."""
+        with contextlib.suppress(OSError):
+            while self._sock.recv(_READ):
+                pass
+        with contextlib.suppress(OSError):
+            self._sock.send(REFUSED)
+        self._loop.stop()

@@ -1,19 +1,17 @@
 """The spare: a child forked before its call is known, so that the call costs a write instead of a start.
 
 It waits on a pipe; what it gets decides what it becomes: a program by exec, or Python code in this very interpreter.
-The fork happens before any secret reaches the runner, so there is none in its memory.
+The first is forked before any secret reaches the runner, so there is none in its memory. With `Reuse` the next ones
+know what the runner has heard: its token, and earlier calls of the same tenant.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import resource
 import signal
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypedDict
 
@@ -27,6 +25,9 @@ NICE = 5
 """The child yields to the runner, which must keep up with a fork bomb."""
 RELEASE = b"!"
 PICKED_UP = b"S"
+_RESULT_FD, _RELEASE_FD, _JOB_FD = 3, 4, 5
+"""Where a spare has them, behind its standard streams."""
+_ASIDE = 100
 _EXIT_NOT_FOUND = 127
 _EXIT_NOT_EXECUTABLE = 126
 
@@ -63,16 +64,15 @@ class Spare(NamedTuple):
             os.close(descriptor)
 
 
-def fork_spare(preload: Iterable[str]) -> Spare:
-    """Fork a spare that imports ``preload`` and waits. It closes all of the runner's descriptors once released."""
+def fork_spare() -> Spare:
+    """Fork a spare that waits. It closes all of the runner's descriptors. Raises ``OSError``."""
     release, stdout, stderr, result = os.pipe(), _wide_pipe(), _wide_pipe(), os.pipe()
     job, stdin = _memory_file(), _memory_file()
     pid = os.fork()
     if pid == 0:
         try:
-            for descriptor in (release[1], stdout[0], stderr[0], result[0]):
-                os.close(descriptor)
-            _wait_and_become(release[0], job, stdin, (stdout[1], stderr[1], result[1]), preload)
+            _arrange_descriptors(stdin, stdout[1], stderr[1], result[1], release[0], job)
+            _wait_and_become()
         finally:
             os._exit(_EXIT_NOT_EXECUTABLE)
     for descriptor in (release[0], stdout[1], stderr[1], result[1]):
@@ -82,28 +82,26 @@ def fork_spare(preload: Iterable[str]) -> Spare:
     return Spare(pid, release[1], job, stdin, stdout[0], stderr[0], result[0])
 
 
-def _wait_and_become(
-    release: int, job_fd: int, stdin: int, outputs: tuple[int, int, int], preload: Iterable[str]
-) -> NoReturn:
+def _wait_and_become() -> NoReturn:
     os.setsid()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if not linux.ON_LINUX:
         reset_signals()
-    _import((*preload, "executor_runner.python_child"))
     _rehearse()
     _restrain()
-    if os.read(release, 1) != RELEASE:
+    if os.read(_RELEASE_FD, 1) != RELEASE:
         os._exit(0)  # the runner is gone
-    job: Job = json.loads(os.pread(job_fd, os.fstat(job_fd).st_size, 0))
-    result = _arrange_descriptors(stdin, outputs)
+    job: Job = json.loads(os.pread(_JOB_FD, os.fstat(_JOB_FD).st_size, 0))
+    os.close(_RELEASE_FD)
+    os.close(_JOB_FD)
     _set_limit(resource.RLIMIT_NOFILE, job["open_files"])
     os.chdir(job["cwd"])
-    os.write(result, PICKED_UP)
+    os.write(_RESULT_FD, PICKED_UP)
     if job["python"] is None:
         _exec(job["argv"] or [], job["env"])
     from executor_runner.python_child import run_python  # noqa: PLC0415 - not needed by a child that execs
 
-    run_python(job["python"], Path(job["source"]), job["env"], result, job["value_bytes"])
+    run_python(job["python"], Path(job["source"]), job["env"], _RESULT_FD, job["value_bytes"])
 
 
 def _exec(argv: list[str], env: dict[str, str]) -> NoReturn:
@@ -122,29 +120,13 @@ def _say_and_exit(text: str, code: int) -> NoReturn:
     os._exit(code)
 
 
-def _arrange_descriptors(stdin: int, outputs: tuple[int, int, int]) -> int:
-    """Put the streams at 0, 1, 2, the result at 3, and close all else."""
-    for number, descriptor in enumerate((stdin, *outputs)):
-        os.dup2(descriptor, 100 + number)
-    for number in range(4):
-        os.dup2(100 + number, number)
-    os.closerange(4, 65536)
-    os.set_inheritable(3, False)  # noqa: FBT003 - has no keyword
-    os.lseek(0, 0, os.SEEK_SET)
-    return 3
-
-
-def _import(modules: Iterable[str]) -> None:
-    """Import what works; the call that needs the rest will hear why not. What modules print is nobody's output."""
-    silence = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(silence, descriptor)
-    for name in modules:
-        with contextlib.suppress(Exception, SystemExit):
-            importlib.import_module(name)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # a module may have put anything there
-            stream.flush()
+def _arrange_descriptors(*wanted: int) -> None:
+    """Put the streams at 0, 1, 2, what else is wanted behind them, and close all others: they are the runner's."""
+    for number, descriptor in enumerate(wanted):
+        os.dup2(descriptor, _ASIDE + number)
+    for number in range(len(wanted)):
+        os.dup2(_ASIDE + number, number, inheritable=number not in (_RESULT_FD, _RELEASE_FD, _JOB_FD))
+    os.closerange(len(wanted), 65536)
 
 
 def _rehearse() -> None:

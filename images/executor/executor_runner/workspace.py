@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from base64 import b64decode
 from pathlib import Path, PurePosixPath
 
-from executor_runner.removal import remove_tree
+from executor_runner.removal import empty_folder, remove_tree
+
+WIPE_SECONDS = 1.0
+"""A call waits for what the one before it left to be deleted; more than that takes a new sandbox."""
 
 
 class Workspace:
@@ -16,12 +21,22 @@ class Workspace:
         self.work = root / "work"
         self.home = root / "home"
         self.tmp = root / "tmp"
+        self._made: os.stat_result | None = None
 
     def create(self) -> None:
         """Make the folders. Raises ``OSError``."""
         self.root.mkdir(parents=True, exist_ok=True)
+        self._made = self.root.lstat()
         for folder in (self.work, self.home, self.tmp):
             folder.mkdir(exist_ok=True)
+
+    def renew(self) -> None:
+        """Leave nothing of a call and make the folders again. Raises ``OSError`` if something would stay."""
+        if self._made is None or not os.path.samestat(self._made, self.root.lstat()):
+            raise OSError(errno.ENOTDIR, "is another folder now", str(self.root))
+        empty_folder(self.root, WIPE_SECONDS)
+        for folder in (self.work, self.home, self.tmp):
+            folder.mkdir()
 
     def write_source(self, name: str, text: str) -> Path:
         """Write the call's source; returns its path. Raises ``OSError``."""

@@ -47,7 +47,7 @@ TOKEN_HASH_ENV = "EXECUTOR_TOKEN_SHA256"
 """Environment variable of a pod's runner with the SHA-256, in hex, of the only token it accepts."""
 
 PRELOAD_ENV = "EXECUTOR_PRELOAD"
-"""Environment variable of a runner: modules, separated by commas, that its spare interpreter imports early."""
+"""Environment variable of a runner: modules, separated by commas, that it imports before it waits for calls."""
 
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LIMIT = 4096

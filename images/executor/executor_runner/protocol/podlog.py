@@ -3,6 +3,7 @@
 One line is a tag, a space and text. ``out|`` and ``err|`` are whole lines of the child, ``out+`` and ``err+`` pieces
 whose line goes on in the next one, ``out=`` and ``err=`` base64 of bytes that are not plain text. ``run|`` opens the
 log, ``gap|`` says that bytes were dropped, ``end|`` carries the report and its MAC. Only the runner can write here.
+A sandbox that served several calls has their logs one behind the other; the last one counts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ MAX_PIECE = 8 * 1024
 """Bytes of output in one line; containerd splits lines beyond 16 KiB."""
 
 _STREAM_TAGS = {FrameKind.STDOUT: b"out", FrameKind.STDERR: b"err"}
+_OTHER_HEADS = (b"gap|", b"end|")
 _TAG_KINDS = {tag: kind for kind, tag in _STREAM_TAGS.items()}
 _UNSAFE = bytes(set(range(32)) - {ord("\t")}) + b"\x7f"
 
@@ -29,6 +31,10 @@ class LogCopy:
     """What a pod's log still tells: output in order, and the report if the log has its end."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the call before: what follows is another one's."""
         self.frames: list[tuple[FrameKind, bytes]] = []
         self.started = False
         self.report: Report | None = None
@@ -106,6 +112,8 @@ def _parse_line(token: str, line: bytes, copy: LogCopy) -> None:
     tag, mark = head[:-1], head[-1:]
     if not separator:
         return
+    if head == b"run|" or (copy.report is not None and (tag in _TAG_KINDS or head in _OTHER_HEADS)):
+        copy.begin()
     if tag in _TAG_KINDS:
         content = _content(mark, body)
         if content is not None:

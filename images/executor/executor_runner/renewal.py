@@ -1,0 +1,73 @@
+"""Makes a sandbox fit for another call of its tenant, or finds a reason to doubt that it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from executor_runner.census import resident_bytes
+from executor_runner.place import Place
+from executor_runner.removal import empty_folder
+from executor_runner.workspace import WIPE_SECONDS
+
+_SYSTEM_V = tuple(f"/proc/sysvipc/{kind}" for kind in ("shm", "sem", "msg"))
+
+
+class DoubtError(Exception):
+    """Something of a call may be left; the sandbox must not be used again."""
+
+
+class Renewal:
+    """Looks after one sandbox. ``scratch``: folders beside the workspace that a call can write to, and nobody else."""
+
+    def __init__(self, place: Place, scratch: Sequence[Path]) -> None:
+        self._place = place
+        self._scratch = scratch
+        self._memory: int | None = None  # in use at the first renewal
+
+    def renew(self, memory_limit: int | None) -> None:
+        """Wipe what the call left behind its processes, which have ended. Raises `DoubtError` and ``OSError``."""
+        self._check_processes()
+        self._check_memory(memory_limit)
+        self._check_system_v()
+        for folder in self._scratch:
+            empty_folder(folder, WIPE_SECONDS)
+        self._place.workspace.renew()
+
+    def _check_processes(self) -> None:
+        if not self._place.tree.adopts:
+            raise DoubtError("what left the process group can't be found here")
+        self._place.reaper.reap()
+        if not self._place.reaper.none_left:
+            raise DoubtError("a process is left")
+
+    def _check_memory(self, limit: int | None) -> None:
+        """A quarter of the limit is the most by which a sandbox may grow between its calls."""
+        allowance = limit // 4 if limit is not None else None
+        used = self._used_bytes((self._memory or 0) + (allowance or 0))
+        if self._memory is None:
+            self._memory = used
+        elif allowance is not None and used > self._memory + allowance:
+            raise DoubtError(f"memory has grown by {used - self._memory} bytes")
+
+    def _used_bytes(self, worth_a_look: int) -> int:
+        if self._place.group is not None:
+            return self._place.group.used_bytes(worth_a_look if self._memory is not None else 0)
+        return resident_bytes(os.getpid())[0]
+
+    def _check_system_v(self) -> None:
+        """Shared memory, semaphores and queues outlive processes, but no IPC namespace, which PID 1 has of its own."""
+        if os.getpid() != 1:
+            return
+        for path in _SYSTEM_V:
+            if _lines(path) > 1:  # the first names the columns
+                raise DoubtError(f"{path} is not empty")
+
+
+def _lines(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            return file.read().count(b"\n")
+    except OSError:
+        return 0  # a kernel without them
