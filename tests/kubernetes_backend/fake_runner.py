@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from support.reports import report
 
-from executor_runner.protocol import CALL_PATH, DONE_PATH, PORT, TOKEN_HEADER, holder_text
+from executor_runner.protocol import CALL_PATH, DONE_PATH, PORT, RETIRE_PATH, TOKEN_HEADER, holder_text
 from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
 from executor_runner.protocol.tokens import token_hash
 
@@ -23,7 +23,7 @@ class FakeRunner:
         self.token = ""
         self.execution_id = "e-x-1"
         """Whose call it is to be: what `world.ready` makes."""
-        self.cancelled = False
+        self.cancelled = self.retired = False
         self.done = asyncio.Event()
         self.claimed = asyncio.Event()
         self.journal = bytearray()
@@ -40,6 +40,7 @@ class FakeRunner:
         app.router.add_get(CALL_PATH, self._resume)
         app.router.add_delete(CALL_PATH, self._cancel)
         app.router.add_post(DONE_PATH, self._done)
+        app.router.add_post(RETIRE_PATH, self._retire)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.ip, PORT, reuse_address=True).start()
@@ -100,6 +101,14 @@ class FakeRunner:
         if self._is_refused(request):
             return web.Response(status=401)
         self.done.set()
+        return web.Response(status=204)
+
+    async def _retire(self, request: web.Request) -> web.StreamResponse:
+        if self._is_refused(request):
+            return web.Response(status=401)
+        if self.calls:
+            return web.Response(status=409, text=holder_text(self.execution_id))
+        self.retired = True
         return web.Response(status=204)
 
     async def _stream(self, request: web.Request, offset: int) -> web.StreamResponse:

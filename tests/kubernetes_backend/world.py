@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from executor_api.backends.base import Claim, Sandbox
+from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings
 from executor_api.domain.request import ExecutionRequest
@@ -37,6 +38,8 @@ class World:
         self._metrics = ClusterMetrics(self.registry)
         self.running = True
         """Whether new pods get to run."""
+        self.pool_running = True
+        """Whether those of the pool do."""
         self.pod_ip: str | None = None
         """The address that pods claim to have; None: the one where their runner listens."""
         self._addresses = addresses
@@ -49,7 +52,8 @@ class World:
         """Make the Job's pod and let it run."""
         pod = pod_of(job)
         await api.objects.put("pods", pod)
-        if self.running:
+        pooled = job["metadata"]["labels"][names.STATE] == "waiting"
+        if self.pool_running if pooled else self.running:
             await self.run_pod(job["metadata"]["name"])
 
     async def play_missing_image(self, api: FakeApiServer, job: Object) -> None:
@@ -136,6 +140,21 @@ class World:
         backend = KubernetesBackend(settings, {}, check_seconds=0.5, metrics=self._metrics)
         self._backends.append(backend)
         return backend
+
+    async def pooled(self, *templates: Template, owner: str = "") -> KubernetesBackend:
+        """A backend whose pools are full, unless pods don't get to run."""
+        backend = self.backend(owner=owner)
+        backend.use_templates({item.name: item for item in (Template(name="default"), *templates)})
+        await backend.start()
+        await until(lambda: backend.health().ready)
+        if self.pool_running:
+            await until(lambda: all(pool.ready >= pool.desired for pool in backend.pools()))
+        return backend
+
+    def waiting(self) -> list[str]:
+        """Names of the Jobs in the pool."""
+        jobs = self.api.objects.all("jobs")
+        return [job["metadata"]["name"] for job in jobs if job["metadata"]["labels"][names.STATE] == "waiting"]
 
     async def started(self, mode: DispatchMode = DispatchMode.AUTO, owner: str = "") -> KubernetesBackend:
         """A backend that says it is ready."""

@@ -21,16 +21,23 @@ class Roster:
     """Pooled sandboxes of all templates, as this process sees them.
 
     ``answers`` asks a runner something that only a runner ready for a call answers, and raises `ConnectionLostError`
-    otherwise. ``changed`` is told the template of a sandbox that has changed.
+    otherwise. ``changed`` is told the template of a sandbox that has changed. ``now``: seconds since the epoch.
     """
 
     def __init__(
-        self, jobs: JobCache, pods: PodCache, answers: Callable[[str], Awaitable[None]], changed: Callable[[str], None]
+        self,
+        jobs: JobCache,
+        pods: PodCache,
+        answers: Callable[[str], Awaitable[None]],
+        changed: Callable[[str], None],
+        now: Callable[[], float],
     ) -> None:
         self._jobs = jobs
         self._pods = pods
         self._answers = answers
         self._changed = changed
+        self._now = now
+        self._lag: float | None = None
         self._ready: dict[str, str] = {}  # by name: the template
         self._taken: set[str] = set()
         self._ended: dict[str, float] = {}
@@ -73,6 +80,13 @@ class Roster:
         """The pod of one, if it has one."""
         return self._pods.get(name)
 
+    def age(self, created_at: float) -> float:
+        """Seconds since an instant of the API server's clock, which may differ from ours.
+
+        It can't differ by more than it took us to hear of the newest Job: a wrong clock must not make a pool look old.
+        """
+        return max(0.0, self._now() - created_at - (self._lag or 0.0))
+
     def has(self, name: str) -> bool:
         """Whether the watch has shown it."""
         return self._jobs.get(name) is not None
@@ -85,6 +99,8 @@ class Roster:
         return clock - self._ended.setdefault(name, clock) > ENDED_SECONDS
 
     def _look_at_job(self, job: JobSnapshot) -> None:
+        lag = self._now() - job.created_at
+        self._lag = lag if self._lag is None else min(self._lag, lag)
         self._consider(job.name)
         self._changed(job.template)
 
@@ -127,7 +143,8 @@ class Roster:
 
     def _member(self, job: JobSnapshot) -> Member:
         pod = self._pods.get(job.name)
-        return Member(job.name, job.digest, self._phase(job, pod), job.created_at, self._obstacle(job, pod))
+        since = self._now() - self.age(job.created_at)
+        return Member(job.name, job.digest, self._phase(job, pod), since, self._obstacle(job, pod))
 
     def _phase(self, job: JobSnapshot, pod: PodSnapshot | None) -> Phase:
         if job.name in self._taken or job.state is not JobState.WAITING:

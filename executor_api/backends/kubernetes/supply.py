@@ -130,9 +130,9 @@ class Supply:
         return Owner(claim.tenant, self._factory.digest(plan.template, plan.resources), plan.resources)
 
     def _age(self, name: str) -> float:
-        """Seconds since its Job was created, by the API server's clock."""
+        """Seconds since its Job was created."""
         job = self._cluster.jobs.get(name)
-        return 0.0 if job is None else max(0.0, time.time() - job.created_at)
+        return 0.0 if job is None else self.pools.roster.age(job.created_at)
 
     def _is_usable(self, name: str) -> bool:
         pod = self._cluster.pods.get(name)

@@ -1,0 +1,93 @@
+"""The plan of a warm pool, and the measurements it sizes itself by."""
+
+from __future__ import annotations
+
+import pytest
+
+from executor_api.domain.pool import Demand, Member, Phase, PoolPlan, Target, plan_pool
+from executor_api.domain.pool_settings import PoolSettings
+
+NOW = 10_000.0
+STARTING, READY, TAKEN, ENDED = Phase.STARTING, Phase.READY, Phase.TAKEN, Phase.ENDED
+
+
+def member(name: str, phase: Phase, digest: str = "new", age: float = 1.0, obstacle: str = "") -> Member:
+    return Member(name, digest, phase, NOW - age, obstacle)
+
+
+def planned(size: int, *members: Member, expected: int = 0) -> PoolPlan:
+    return plan_pool(Target("new", size, max_idle_seconds=100), members, expected, NOW)
+
+
+@pytest.mark.parametrize(
+    ("members", "expected", "create"),
+    [
+        ([], 0, 3),
+        ([], 2, 1),
+        ([], 5, 0),
+        ([member("a", READY), member("b", STARTING)], 0, 1),
+        ([member("a", READY), member("b", STARTING)], 1, 0),
+        ([member("a", TAKEN), member("b", TAKEN)], 0, 3),
+        ([member("a", ENDED), member("b", READY)], 0, 2),
+        ([member(name, STARTING, obstacle="no memory") for name in "abc"], 0, 0),
+        ([member("a", READY, digest="old")], 0, 3),
+    ],
+)
+def test_what_is_missing_is_created_once(members: list[Member], expected: int, create: int) -> None:
+    """What waits, starts, is held up or on its way counts; what is taken, over or made from something else does not."""
+    assert planned(3, *members, expected=expected).create == create
+
+
+@pytest.mark.parametrize(
+    ("members", "retire"),
+    [
+        ([member(name, phase, digest="old") for name, phase in [("a", READY), ("b", STARTING), ("c", TAKEN)]], "a"),
+        ([member("a", STARTING, digest="old", obstacle="no image")], "a"),
+        ([member("a", READY, age=5), member("b", READY, age=9), member("c", STARTING)], "b"),
+        ([member("a", READY), member("b", READY), member("c", STARTING, obstacle="no memory")], "c"),
+        ([member("a", STARTING), member("b", STARTING), member("c", STARTING)], ""),
+        ([member("a", ENDED)], "a"),
+    ],
+)
+def test_what_is_retired(members: list[Member], retire: str) -> None:
+    """The outdated, the ended and the surplus: held ones first, then the oldest, and never one that just starts."""
+    assert planned(2, *members).retire == tuple(retire)
+
+
+def test_an_aged_one_stays_until_its_successors_are_ready() -> None:
+    """Nobody finds the pool empty because its sandboxes grew old together."""
+    aged = [member("a", READY, age=200), member("b", READY, age=200)]
+    assert planned(2, *aged) == PoolPlan(2, ())
+    assert planned(2, *aged, member("c", READY), member("d", STARTING)) == PoolPlan(0, ())
+    assert planned(2, *aged, member("c", READY), member("d", READY)) == PoolPlan(0, ("a", "b"))
+
+
+def test_sandboxes_age_at_different_times() -> None:
+    """A pool that was made at once is not replaced at once."""
+    members = [member(f"p-{n}", READY, age=100) for n in range(100)]
+    aged = plan_pool(Target("new", 100, 100), members, 0, NOW).create
+    assert 20 < aged < 80
+
+
+def test_a_pool_sizes_itself_by_arrivals_and_replacement_time() -> None:
+    """Ten calls a second and two seconds a replacement want about twenty, and some for chance; silence, the floor."""
+    demand, settings = Demand(), PoolSettings(floor=2, ceiling=50)
+    assert demand.size(settings, NOW) == 2
+    now = NOW
+    for _ in range(1000):
+        now += 0.1
+        demand.arrived(now)
+    demand.replaced(2.0, now, more_to_come=False)
+    assert 28 <= demand.size(settings, now) <= 34
+    assert demand.size(settings, now + 60) == 2
+    assert demand.size(PoolSettings(floor=2, ceiling=10), now) == 10
+    assert demand.size(PoolSettings(size=7), now) == 7
+
+
+def test_the_pace_of_refilling_is_measured_while_there_is_more_to_refill() -> None:
+    """A pause with nothing to do is no slow refill."""
+    demand = Demand()
+    for second in range(5):
+        demand.replaced(1.0, NOW + second / 4, more_to_come=second < 4)
+    demand.replaced(1.0, NOW + 1000, more_to_come=False)
+    assert demand.refill_interval == pytest.approx(0.25)

@@ -1,0 +1,417 @@
+"""Warm pools: filled, claimed from, refilled, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from executor_api.backends.base import Claim, ConnectionLostError, Miss, NotTakenError
+from executor_api.backends.kubernetes import names
+from executor_api.backends.kubernetes.backend import KubernetesBackend
+from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
+from executor_api.domain.execution import Start
+from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool_settings import MissPolicy, PoolSettings
+from executor_api.domain.request import ExecutionRequest, Isolation
+from executor_api.domain.template import Template, plan
+from kubernetes_backend.fake_apiserver import FakeApiServer, status
+from kubernetes_backend.fake_objects import Object
+from kubernetes_backend.world import World, pod_of, read, until
+
+
+def template(size: int = 3, name: str = "default", **fields: Any) -> Template:
+    pool = fields.pop("pool", None) or PoolSettings(size=size)
+    return Template(name=name, pool=pool, **fields)
+
+
+def claim(of: Template, execution_id: str = "e-1", tenant: str = "t", **request: Any) -> Claim:
+    wanted = ExecutionRequest(code="1", template=of.name, **request)
+    return Claim(execution_id, tenant, plan(wanted, {of.name: of}))
+
+
+async def claimed(backend: KubernetesBackend, wanted: Claim) -> KubernetesSandbox:
+    found = await backend.claim(wanted)
+    assert isinstance(found, KubernetesSandbox), found
+    return found
+
+
+def call(execution_id: str) -> bytes:
+    return json.dumps({"execution_id": execution_id}).encode()
+
+
+def pool(backend: KubernetesBackend) -> PoolStatus:
+    (found,) = backend.pools()
+    return found
+
+
+async def test_a_pool_fills_to_its_size_and_not_beyond(world: World) -> None:
+    """As many Jobs are made as wait, each labelled so, and none of them names an execution."""
+    backend = await world.pooled(template(4))
+    await asyncio.sleep(0.3)  # rounds in which too many would be made
+    jobs = [job for job in world.api.objects.all("jobs") if job["metadata"]["name"].startswith("p-")]
+    assert len(jobs) == len(world.waiting()) == 4
+    assert {job["metadata"]["labels"][names.EXECUTION] for job in jobs} == {""}
+    assert (pool(backend).ready, pool(backend).starting, pool(backend).desired) == (4, 0, 4)
+
+
+async def test_a_call_takes_one_that_waits_and_the_pool_is_refilled(world: World) -> None:
+    """The call runs at once in a sandbox of the pool, another is made, and the used one goes with its call."""
+    wanted = template(2)
+    backend = await world.pooled(wanted)
+    before = set(world.waiting())
+    sandbox = await claimed(backend, claim(wanted))
+    assert (sandbox.start, sandbox.details.name in before) == (Start.WARM, True)
+    await sandbox.ready()
+    runner = world.runners[sandbox.details.name]
+    runner.execution_id = "e-1"
+    reading = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
+    await runner.claimed.wait()
+    await runner.finish()
+    assert await reading == bytes(runner.journal)
+    await sandbox.release()
+    await until(lambda: pool(backend).ready == 2)
+    assert sandbox.details.name not in world.waiting()
+    assert len(set(world.waiting()) - before) == 1
+    assert (pool(backend).hits, pool(backend).misses) == (1, 0)
+
+
+async def test_claims_at_once_get_different_sandboxes(world: World) -> None:
+    """Two replicas and many calls: no call is refused a sandbox by another call of its own process."""
+    wanted = template(6)
+    first, second = await world.pooled(wanted), await world.pooled(wanted)
+    for backend in (first, second):
+        found = await asyncio.gather(*(claimed(backend, claim(wanted, f"e-{n}")) for n in range(3)))
+        assert len({sandbox.details.name for sandbox in found}) == 3
+
+
+async def test_only_one_replica_keeps_the_pool(world: World) -> None:
+    """Two replicas make no more sandboxes than one."""
+    wanted = template(3)
+    backends = [await world.pooled(wanted) for _ in range(2)]
+    await asyncio.sleep(0.3)
+    assert len(world.waiting()) == 3
+    assert [pool(backend).ready for backend in backends] == [3, 3]
+
+
+async def test_a_restarted_service_finds_its_pool(world: World) -> None:
+    """The pool is in the cluster: nothing is made anew."""
+    wanted = template(3)
+    await (await world.pooled(wanted)).stop()
+    before = set(world.waiting())
+    await world.pooled(wanted)
+    assert set(world.waiting()) == before
+
+
+async def test_a_call_that_lasts_marks_its_job(world: World) -> None:
+    """Other replicas see it as claimed, with the execution's id and a deadline of its own."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    job = world.api.objects.get("jobs", name)
+    assert job is not None
+    before = job["spec"]["activeDeadlineSeconds"]
+    sandbox = await claimed(backend, claim(wanted, timeout_seconds=5))
+    reading = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
+    await until(lambda: name not in world.waiting())
+    marked = world.api.objects.get("jobs", name)
+    assert marked is not None
+    assert marked["metadata"]["labels"][names.EXECUTION] == "e-1"
+    assert marked["spec"]["activeDeadlineSeconds"] < before
+    await world.runners[name].finish()
+    await reading
+
+
+async def test_one_that_died_while_it_waited_did_not_take_the_call(world: World) -> None:
+    """Its runner is gone before the watch says so: the call is certain not to have run there."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    sandbox = await claimed(backend, claim(wanted))
+    await world.runners[name].stop()
+    with pytest.raises(NotTakenError):
+        await read(sandbox.dispatch(call("e-1")))
+    await sandbox.release()
+    assert (world.api.objects.get("jobs", name) is not None, pool(backend).conflicts) == (True, 1)
+
+
+async def test_one_that_another_replica_uses_is_left_alone(world: World) -> None:
+    """Its call goes on: neither the refusal nor the release of the refused touches it."""
+    wanted = template(1)
+    first, second = await world.pooled(wanted), await world.pooled(wanted)
+    (name,) = world.waiting()
+    ours, theirs = await claimed(first, claim(wanted, "e-1")), await claimed(second, claim(wanted, "e-2"))
+    world.runners[name].execution_id = "e-1"
+    reading = asyncio.create_task(read(ours.dispatch(call("e-1"))))
+    await world.runners[name].claimed.wait()
+    with pytest.raises(NotTakenError, match="claimed by e-1"):
+        await read(theirs.dispatch(call("e-2")))
+    await theirs.release()
+    assert world.api.objects.get("jobs", name) is not None
+    await world.runners[name].finish()
+    assert await reading == bytes(world.runners[name].journal)
+
+
+async def test_a_connection_that_breaks_after_the_call_was_sent_is_no_refusal(world: World) -> None:
+    """The runner may have the call: it must not run anywhere else."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    sandbox = await claimed(backend, claim(wanted))
+    reading = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
+    await world.runners[name].claimed.wait()
+    world.runners[name].cut()
+    with pytest.raises(ConnectionLostError):
+        await reading
+    await world.runners[name].stop()
+    with pytest.raises(ConnectionLostError):
+        await read(sandbox.resume(0))
+
+
+async def test_a_changed_template_replaces_the_pool(world: World) -> None:
+    """The old ones are asked to retire and deleted; one that has a call by then refuses, and stays."""
+    old = template(2)
+    backend = await world.pooled(old)
+    before = world.waiting()
+    world.runners[before[0]].calls.append(b"a call of another replica")
+    new = template(2, preload=("json",))
+    backend.use_templates({"default": new})
+    missed = await backend.claim(claim(new))
+    assert isinstance(missed, KubernetesSandbox) or "the template changed" in missed.reason
+    await until(lambda: world.api.objects.get("jobs", before[1]) is None)
+    await until(lambda: pool(backend).ready >= 1)
+    assert (world.runners[before[0]].retired, world.runners[before[1]].retired) == (False, True)
+    assert world.api.objects.get("jobs", before[0]) is not None
+
+
+async def test_a_size_alone_changes_no_sandbox(world: World) -> None:
+    """A larger pool keeps what it has."""
+    backend = await world.pooled(template(2))
+    before = set(world.waiting())
+    backend.use_templates({"default": template(4)})
+    await until(lambda: pool(backend).ready == 4)
+    assert before < set(world.waiting())
+    backend.use_templates({"default": template(1)})
+    await until(lambda: len(world.waiting()) == 1)
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "reason"),
+    [({"resources": {"memory": "64Mi"}}, "other resources"), ({"resources": {"cpu": "2"}}, "other resources")],
+)
+async def test_a_call_the_pool_can_not_serve_goes_cold_and_says_why(
+    world: World, request_fields: dict[str, Any], reason: str
+) -> None:
+    """The reason names what does not fit; nothing of the pool is used."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    found = await backend.claim(claim(wanted, **request_fields))
+    assert isinstance(found, Miss)
+    assert reason in found.reason
+    assert pool(backend).ready == 1
+
+
+async def test_a_template_without_a_pool_goes_cold(world: World) -> None:
+    """And says so."""
+    backend = await world.pooled()
+    assert await backend.claim(claim(Template(name="default"))) == Miss("template 'default' keeps no sandboxes waiting")
+
+
+async def test_what_can_not_start_is_held_not_churned(world: World) -> None:
+    """Unschedulable sandboxes stay as they are and are reported; a call goes cold and says what they wait for."""
+    world.pool_running = False
+    wanted = template(2)
+    backend = await world.pooled(wanted)
+    await until(lambda: len(world.waiting()) == 2)
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient memory"}
+    held = world.waiting()
+    for name in held:
+        await world.change_pod(name, conditions=[condition])
+    await until(lambda: pool(backend).problems)
+    await asyncio.sleep(0.3)  # rounds in which they would be churned
+    assert world.waiting() == held
+    (problem,) = pool(backend).problems
+    assert problem.startswith("2 sandboxes pending for ")
+    assert problem.endswith("s: Insufficient memory")
+    missed = await backend.claim(claim(wanted))
+    assert missed == Miss("2 sandboxes of the pool can't start: Insufficient memory")
+
+
+async def test_creations_that_are_refused_are_not_repeated_at_once(world: World) -> None:
+    """A pool that the cluster refuses asks again after a while, says why, and fills as soon as it may."""
+    refusal = "jobs.batch is forbidden: exceeded quota: q"
+    world.api.fail("POST", "/jobs", lambda: status(403, "Forbidden", refusal), times=0)
+    wanted = template(2)
+    backend = world.backend()
+    backend.use_templates({"default": wanted})
+    fault = world.api.faults[-1]
+    await backend.start()
+    await until(lambda: backend.health().ready)
+    fault.times = 2
+    before = len(world.api.requests)
+    await until(lambda: pool(backend).problems)
+    problems = pool(backend).problems
+    await asyncio.sleep(0.3)
+    assert len([1 for method, path in world.api.requests[before:] if method == "POST" and path.endswith("/jobs")]) <= 4
+    assert refusal in problems[0]
+    await until(lambda: pool(backend).ready == 2)
+    assert pool(backend).problems == ()
+
+
+async def test_sandboxes_that_end_at_once_are_not_made_in_a_circle(world: World) -> None:
+    """A runner that crashes at its start costs a few Jobs, not one every moment."""
+
+    async def crash(api: FakeApiServer, job: Object) -> None:
+        pod = pod_of(job)
+        pod["status"] = {
+            "phase": "Failed",
+            "containerStatuses": [{"name": "runner", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}],
+        }
+        await api.objects.put("pods", pod)
+
+    world.api.script = crash
+    world.pool_running = False
+    backend = world.backend()
+    backend.use_templates({"default": template(2)})
+    await backend.start()
+    await until(lambda: backend.pools() and pool(backend).problems)
+    await asyncio.sleep(0.5)
+    assert len([job for job in world.api.objects.all("jobs") if job["metadata"]["name"].startswith("p-")]) <= 4
+    assert "end as soon as they have started" in pool(backend).problems[0]
+
+
+async def test_a_call_waits_for_one_on_its_way(world: World) -> None:
+    """With nothing ready, a sandbox that starts already is sooner there than a new one."""
+    world.pool_running = False
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    await until(lambda: pool(backend).starting == 1)
+    waiting = asyncio.create_task(backend.claim(claim(wanted)))
+    await asyncio.sleep(0)
+    second = await backend.claim(claim(wanted))
+    assert isinstance(second, Miss)
+    world.pool_running = True
+    await world.run_pod(world.waiting()[0])
+    found = await waiting
+    assert isinstance(found, KubernetesSandbox)
+
+
+async def test_a_policy_to_wait_makes_the_pool_serve_all(world: World) -> None:
+    """No call goes cold: the pool makes one for each that waits, beyond its size."""
+    wanted = template(pool=PoolSettings(size=1, miss=MissPolicy.WAIT))
+    backend = await world.pooled(wanted)
+    found = await asyncio.gather(*(claimed(backend, claim(wanted, f"e-{n}")) for n in range(5)))
+    assert len({sandbox.details.name for sandbox in found}) == 5
+    assert (pool(backend).hits, pool(backend).misses) == (5, 0)
+
+
+async def test_a_caller_that_stops_waiting_leaves_nothing_reserved(world: World) -> None:
+    """The sandbox it would have got is the next one's."""
+    world.pool_running = False
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    await until(lambda: pool(backend).starting == 1)
+    waiting = asyncio.create_task(backend.claim(claim(wanted)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await world.run_pod(world.waiting()[0])
+    await until(lambda: pool(backend).ready == 1)
+    await claimed(backend, claim(wanted))
+
+
+async def test_deleted_sandboxes_are_replaced(world: World) -> None:
+    """Somebody deletes pods or Jobs of the pool: it comes back to its size."""
+    backend = await world.pooled(template(3))
+    first, second, _ = world.waiting()
+    await world.api.objects.remove("jobs", first)
+    await world.api.objects.remove("pods", f"{first}-abcde")
+    await world.end_pod(second, code=137, reason="Error")
+    await until(lambda: pool(backend).ready == 3)
+
+
+async def test_the_pool_serves_while_the_api_server_is_away(world: World) -> None:
+    """What waits can be claimed and dialled without it."""
+    wanted = template(2)
+    backend = await world.pooled(wanted)
+    await world.api.stop()
+    sandbox = await claimed(backend, claim(wanted))
+    runner = world.runners[sandbox.details.name]
+    runner.execution_id = "e-1"
+    reading = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
+    await runner.claimed.wait()
+    await runner.finish()
+    assert await reading == bytes(runner.journal)
+    await world.api.start()
+    await sandbox.release()
+    await until(lambda: pool(backend).ready == 2)
+
+
+async def served(world: World, sandbox: KubernetesSandbox, execution_id: str, *, sound: bool = True) -> None:
+    """Let the sandbox serve one call, and give it back."""
+    runner = world.runners[sandbox.details.name]
+    runner.calls.clear()
+    runner.journal.clear()
+    runner.complete = False
+    runner.claimed.clear()
+    runner.execution_id = execution_id
+    reading = asyncio.create_task(read(sandbox.dispatch(call(execution_id))))
+    await runner.claimed.wait()
+    await runner.finish()
+    await reading
+    await sandbox.release(sound=sound)
+
+
+async def test_a_reused_sandbox_stays_with_its_tenant(world: World) -> None:
+    """The tenant's next call gets the same one and names the call before; another tenant gets another."""
+    wanted = template(2)
+    backend = await world.pooled(wanted)
+    first = await claimed(backend, claim(wanted, "e-1", "alice", isolation=Isolation.REUSE))
+    await served(world, first, "e-1")
+    second = await claimed(backend, claim(wanted, "e-2", "alice", isolation=Isolation.REUSE))
+    assert (second.details.name, second.start, second.follows) == (first.details.name, Start.REUSED, "e-1")
+    await served(world, second, "e-2")
+    other = await claimed(backend, claim(wanted, "e-3", "bob", isolation=Isolation.REUSE))
+    assert other.details.name != first.details.name
+    single = await backend.claim(claim(wanted, "e-4", "alice"))
+    assert isinstance(single, Miss) or single.details.name != first.details.name
+    await until(lambda: first.details.name not in world.waiting())
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_calls": 1}, {"max_age_seconds": 0.0001}, {"max_idle_seconds": 0.05}], ids=["calls", "age", "idle"]
+)
+async def test_a_reused_sandbox_retires(world: World, limits: dict[str, Any]) -> None:
+    """By the number of its calls, by its age, or by having nothing to do: its Job is deleted."""
+    wanted = template(1, reuse=limits)
+    backend = await world.pooled(wanted)
+    sandbox = await claimed(backend, claim(wanted, isolation=Isolation.REUSE))
+    await served(world, sandbox, "e-1")
+    await until(lambda: world.api.objects.get("jobs", sandbox.details.name) is None)
+
+
+async def test_a_sandbox_that_is_not_sound_is_not_reused(world: World) -> None:
+    """Any doubt ends it."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    sandbox = await claimed(backend, claim(wanted, isolation=Isolation.REUSE))
+    await served(world, sandbox, "e-1", sound=False)
+    assert world.api.objects.get("jobs", sandbox.details.name) is None
+
+
+async def test_garbage_collection_leaves_pool_and_tenants_alone(world: World) -> None:
+    """What waits and what a tenant keeps has no running execution, and stays."""
+    wanted = template(2)
+    backend = await world.pooled(wanted)
+    sandbox = await claimed(backend, claim(wanted, isolation=Isolation.REUSE))
+    await served(world, sandbox, "e-1")
+    await until(lambda: sandbox.details.name not in world.waiting())
+    await until(lambda: pool(backend).ready == 2)
+
+    async def nobody(_execution_id: str) -> bool:
+        return False
+
+    assert await backend.collect_garbage(nobody) == 0
+    assert world.api.objects.get("jobs", sandbox.details.name) is not None
