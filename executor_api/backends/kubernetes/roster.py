@@ -68,8 +68,8 @@ class Roster:
         """Reserve it: it is nobody else's in this process any more."""
         template = self._ready.pop(name, None)
         self._taken.add(name)
-        if template is not None:
-            self._changed(template)
+        if template is not None:  # not at once: whoever hands it out is not done yet
+            asyncio.get_running_loop().call_soon(self._changed, template)
 
     def give_back(self, name: str) -> None:
         """It was reserved and not used."""
