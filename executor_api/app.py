@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from math import ceil
+from types import ModuleType
 
 import structlog
 import uvicorn
@@ -28,6 +29,7 @@ from executor_api.master_key import master_key, owner_id
 from executor_api.service.execution_service import ExecutionService, Limits
 from executor_api.service.metrics import NoMetrics
 from executor_api.service.sqlite_store import SqliteStore
+from executor_api.service.store import Store
 from executor_api.service.template_file import TemplateFile
 from executor_api.settings import Settings
 
@@ -48,7 +50,7 @@ def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metri
     """A service as the settings say, not started yet. Raises `ConfigurationError`."""
     return ExecutionService(
         _backend(settings, environ, metrics or Metrics()),
-        SqliteStore(settings.data_path(environ) / "executions.sqlite3"),
+        _store(settings, environ),
         TemplateFile(settings.templates, settings.pool).reload(),
         Limits(
             max_concurrency=settings.max_concurrency,
@@ -172,6 +174,43 @@ class _Server(uvicorn.Server):
         _log.info("templates reloaded", templates=sorted(templates))
 
 
+def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
+    """PostgreSQL where a URL is given, else a file of this process alone. Raises `ConfigurationError`."""
+    if not settings.store_url:
+        return SqliteStore(settings.data_path(environ) / "executions.sqlite3")
+    _postgres().check(settings.store_url)
+    from executor_api.service.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
+
+    return PostgresStore(settings.store_url, f"{socket.gethostname()}-{secrets.token_hex(4)}")
+
+
+def _postgres() -> ModuleType:
+    try:
+        from executor_api.service.postgres import schema  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigurationError(
+            f"a PostgreSQL store needs a package that is not here ({error.name}); "
+            "install it with: pip install 'executor-api[postgres]'"
+        ) from None
+    return schema
+
+
+def _owner(settings: Settings, environ: Mapping[str, str]) -> str:
+    """Who owns the sandboxes: whoever shares their records. Raises `ConfigurationError`."""
+    if not settings.store_url:
+        return owner_id(settings.data_path(environ))
+    return str(_postgres().prepare(settings.store_url))
+
+
+def _key(settings: Settings, environ: Mapping[str, str]) -> bytes:
+    if settings.store_url and not settings.master_key:
+        raise ConfigurationError(
+            "replicas that share a database must share the secret of their sandboxes: set EXECUTOR_MASTER_KEY, "
+            "the same for each"
+        )
+    return master_key(settings.master_key, settings.data_path(environ))
+
+
 def _backend(settings: Settings, environ: Mapping[str, str], metrics: Metrics) -> Backend:
     """The backend of the settings; only the one in use is loaded."""
     if settings.backend == "kubernetes":
@@ -189,8 +228,8 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str], metrics: Metrics
         raise _missing_package(error) from None
     return KubernetesBackend(
         KubernetesSettings(
-            master_key=master_key(settings.master_key, settings.data_path(environ)),
-            owner=owner_id(settings.data_path(environ)),
+            master_key=_key(settings, environ),
+            owner=_owner(settings, environ),
             namespace=settings.namespace,
             image=settings.image,
             kubeconfig=settings.kubeconfig,

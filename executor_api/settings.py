@@ -56,6 +56,12 @@ class Settings:
         0, "Sandboxes of template `default` that wait for calls in the cluster; 0: as the template file says."
     )
     data_dir: str = _setting("", "Directory of the database and the master key; empty: the user's state directory.")
+    store_url: str = _setting(
+        "",
+        "PostgreSQL database that several services share, `postgresql://user:password@host/database`; empty: a SQLite "
+        "file in the data directory, for one service.",
+        secret=True,
+    )
     master_key: str = _setting(
         "",
         "Secret, 32 characters or more, that sandbox tokens are derived from; empty: one kept in the data directory.",

@@ -14,7 +14,7 @@ from executor_api.errors import ConfigurationError
 from executor_api.settings import SettingInfo, Settings, describe_settings
 
 GROUPS = {
-    "Where": ("backend", "host", "port", "api_key", "data_dir"),
+    "Where": ("backend", "host", "port", "api_key", "data_dir", "store_url"),
     "Sandboxes": ("templates", "pool", "image", "namespace", "kubeconfig", "context", "dispatch", "master_key"),
     "Limits": (
         "max_concurrency",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from executor_api.service.collect import Journal
 from executor_api.service.ending import Ending, from_journal, from_last_words, without_report
 from executor_api.service.launch import Launch
 from executor_api.service.patience import OutOfPatienceError
+from executor_api.service.store import TakenOverError
 from executor_api.service.timeline import merged
 from executor_api.service.workplace import COLLECT_SLACK, Assignment, Workplace
 from executor_runner.protocol.frames import encode_json
@@ -46,11 +48,37 @@ class Drive:
         self._journal: Journal | None = None
         self._asking: asyncio.Task[None] | None = None
         self._sound = False  # the sandbox can serve another call
+        self._task: asyncio.Task[Any] | None = None
+        self._lost = False
 
     async def run(self) -> None:
-        """Drive to the end. Whatever fails in us, the execution gets an outcome; cancelling leaves it for a restart."""
+        """Drive to the end. Whatever fails in us, the execution gets an outcome; cancelling leaves it for a restart.
+
+        One that another replica has taken over is let be.
+        """
+        self._task = asyncio.current_task()
+        try:
+            await self._to_the_end()
+        except TakenOverError:
+            await self._stand_aside()
+        except asyncio.CancelledError:
+            if not self._lost or self._task is None:
+                raise
+            self._task.uncancel()
+            await self._stand_aside()
+
+    def lose(self) -> None:
+        """Another replica drives it now: stop here. Safe to call twice."""
+        if self._task is not None and not self._lost:
+            self._lost = True
+            self.live.part()
+            self._task.cancel()
+
+    async def _to_the_end(self) -> None:
         try:
             await self._settle(await self._ending())
+        except TakenOverError:
+            raise
         except Exception as error:  # noqa: BLE001 - the one supervisor of this task
             await self._settle_our_failure(error)
         finally:
@@ -187,6 +215,8 @@ class Drive:
         ending = without_report(self.live, lost)
         try:
             await self._settle(ending)
+        except TakenOverError:
+            raise
         except Exception:  # noqa: BLE001 - settling itself may be what fails, and nobody shall wait for ever
             _log.exception("an outcome is in memory only", execution=self.live.record.id)
             now = self._workplace.clock.now()
@@ -197,8 +227,21 @@ class Drive:
     def _leave(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
-        if self.live.record.status.finished:
+        if self.live.record.status.finished or self.live.parted:
             self._on_settled(self)
+
+    async def _stand_aside(self) -> None:
+        """Leave the sandbox to whoever drives it now, unless it got no call: then nobody else knows of it."""
+        _log.warning("another replica drives an execution of ours now", execution=self.live.record.id)
+        sandbox = self._launch.sandbox
+        if self._journal is not None:
+            await self._journal.close()
+        if sandbox is None or sandbox.details.name == self._assignment.own_sandbox:
+            return
+        with suppress(UnavailableError):
+            stored = await self.live.stored()
+            if stored is None or stored.sandbox is None or stored.sandbox.name != sandbox.details.name:
+                await sandbox.release()
 
     def _count(self) -> None:
         record = self.live.record

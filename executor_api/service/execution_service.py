@@ -24,6 +24,7 @@ from executor_api.service.ledger import Ledger
 from executor_api.service.live import Live
 from executor_api.service.metrics import NoMetrics, ServiceMetrics
 from executor_api.service.recovery import take_up
+from executor_api.service.replica import Replica
 from executor_api.service.store import ListFilter, Page, Store
 from executor_api.service.timeline import Overhead, Timeline
 from executor_api.service.workplace import Assignment, Workplace
@@ -43,6 +44,8 @@ class Limits:
     keep_seconds: float
     keep_bytes: int
     housekeeping_seconds: float = 60.0
+    silent_seconds: float = 10.0
+    """So long without a sign of life, a replica's executions are taken over by the others."""
 
 
 class Phase(Enum):
@@ -74,10 +77,11 @@ class ExecutionService:
         self._templates = dict(templates)
         self._limits = limits
         self._ledger = Ledger(store)
+        self._replica = Replica(store.replicas, self._ledger, self._take_up, limits.silent_seconds, clock)
         self._intake = Intake(store, admission, clock, backend.name)
         self._phase = Phase.NEW
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open store and backend, take up what an earlier life left, begin housekeeping."""
@@ -91,27 +95,27 @@ class ExecutionService:
     async def _open(self) -> None:
         work = self._workplace
         await work.backend.start()
-        for record in await self._store.unfinished():
-            self._begin(await take_up(record, self._store, self._templates, work.admission, work.clock))
+        await self._replica.round()
         keeper = Housekeeping(work.backend, self._store, work.clock, work.metrics)
         limits = self._limits
-        self._housekeeping = asyncio.create_task(
-            keeper.run(self._is_wanted, limits.keep_seconds, limits.keep_bytes, limits.housekeeping_seconds)
-        )
+        chores = keeper.run(self._is_wanted, limits.keep_seconds, limits.keep_bytes, limits.housekeeping_seconds)
+        self._background = [asyncio.create_task(work) for work in (chores, self._replica.run())]
         self._phase = Phase.OPEN
 
     async def stop(self, grace: float) -> None:
-        """Take no new work, give what runs ``grace`` seconds, then close. The next start takes up what is left."""
+        """Take no new work, give what runs ``grace`` seconds, then close.
+
+        Another replica takes up what is left, or the next start.
+        """
         self._phase = Phase.CLOSED
         until = asyncio.get_running_loop().time() + grace
         # Again and again: a submission that was at the door begins a drive.
         while self._tasks and (left := until - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
         lives = [drive.live for drive in self._ledger.drives.values()]
-        await _cancelled(*self._tasks, *filter(None, [self._housekeeping]))
+        await _cancelled(*self._tasks, *self._background)
         try:
-            for live in lives:
-                await live.flush()
+            await self._replica.leave(lives)
         finally:
             await self._workplace.backend.stop()
             await self._store.close()
@@ -124,6 +128,7 @@ class ExecutionService:
         timeline = Timeline(self._workplace.clock.monotonic)
         planned = plan(submission.request, self._templates)
         draft = self._intake.draft(submission, planned)
+        self._replica.accepting.add(draft.id)
         # A task of its own: a client that leaves now must not leave a record behind that nobody drives.
         return await asyncio.shield(self._spawn(self._accept(draft, planned, timeline)))
 
@@ -146,9 +151,7 @@ class ExecutionService:
     async def cancel(self, tenant: str, execution_id: str) -> Execution:
         """Ask for its end; finished executions stay as they are. Raises `NotFoundError` and `UnavailableError`."""
         await self._ledger.owned(tenant, execution_id)
-        drive = self._ledger.drives.get(execution_id)
-        if drive is not None:
-            await asyncio.shield(self._spawn(drive.cancel()))
+        await asyncio.shield(self._spawn(self._replica.cancel(execution_id)))
         return await self._ledger.record(execution_id)
 
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None) -> Page:
@@ -177,18 +180,25 @@ class ExecutionService:
         self._templates = dict(templates)
 
     async def _accept(self, draft: Execution, planned: Plan, timeline: Timeline) -> Execution:
-        accepted = await self._intake.accept(draft, self._check_open)
-        if accepted.ticket is None:
-            return await self._ledger.record(accepted.record.id)
-        timeline.mark("accepted")
-        self._workplace.metrics.accepted()
-        self._begin(Assignment(Live(accepted.record, self._store), planned, accepted.ticket, timeline))
+        try:
+            accepted = await self._intake.accept(draft, self._check_open)
+            if accepted.ticket is None:
+                return await self._ledger.record(accepted.record.id)
+            timeline.mark("accepted")
+            self._workplace.metrics.accepted()
+            self._begin(Assignment(Live(accepted.record, self._store), planned, accepted.ticket, timeline))
+        finally:
+            self._replica.accepting.discard(draft.id)
         return accepted.record
 
     def _check_open(self) -> None:
         health = self.health()
         if not health.ready:
             raise UnavailableError("; ".join(health.problems) or "the backend is not ready")
+
+    async def _take_up(self, record: Execution) -> None:
+        work = self._workplace
+        self._begin(await take_up(record, self._store, self._templates, work.admission, work.clock))
 
     def _begin(self, assignment: Assignment) -> None:
         drive = Drive(assignment, self._workplace, self._ledger.settled)

@@ -133,7 +133,7 @@ class Launch:
         timeline, metrics = self._assignment.timeline, self._workplace.metrics
         timings = timeline.timings(sandbox.timings)
         self._live.change(dispatched=True, sandbox=sandbox.details, start=sandbox.start, timings=timings)
-        await self._live.flush()
+        await self._live.commit()
         self._refuse_if_cancelled()
         metrics.started(sandbox.start, (timings.queue or 0.0) / 1000)
         timeline.mark("dispatched")

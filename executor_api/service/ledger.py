@@ -1,4 +1,4 @@
-"""Every execution, wherever it is now: driven here, finished a moment ago, or in the store."""
+"""Every execution, wherever it is now: driven here, finished a moment ago, or in the store, maybe driven elsewhere."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from executor_api.domain.execution import Event, Execution, Output
 from executor_api.domain.output import assemble
 from executor_api.errors import NotFoundError
 from executor_api.service.drive import Drive
+from executor_api.service.news import News
 from executor_api.service.store import ListFilter, Page, Store
 from executor_api.service.timeline import Overhead
 
@@ -24,18 +25,25 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self.drives: dict[str, Drive] = {}
+        self.news = News()
         self._store = store
         self._recent = Recent()
 
     def settled(self, drive: Drive) -> None:
-        """The drive has its outcome: from now on it is history."""
+        """The drive has its outcome: from now on it is history. Or another replica has it."""
         record = drive.live.record
         self.drives.pop(record.id, None)
-        self._recent.add(Finished(record, drive.live.whole_output(), drive.timeline.overhead()))
+        if record.status.finished:
+            self._recent.add(Finished(record, drive.live.whole_output(), drive.timeline.overhead()))
+
+    def driving(self, execution_id: str) -> Drive | None:
+        """The drive of an execution that is driven here."""
+        drive = self.drives.get(execution_id)
+        return None if drive is None or drive.live.parted else drive
 
     async def record(self, execution_id: str) -> Execution:
         """The record as it is now, whoever's it is. Raises `NotFoundError`."""
-        drive, finished = self.drives.get(execution_id), self._recent.get(execution_id)
+        drive, finished = self.driving(execution_id), self._recent.get(execution_id)
         if drive is not None:
             return drive.live.record
         stored = finished.record if finished is not None else await self._store.get(execution_id)
@@ -52,17 +60,22 @@ class Ledger:
 
     async def wait(self, execution_id: str, seconds: float) -> Execution:
         """The record once it is finished, or as it is after so many seconds. Raises `NotFoundError`."""
-        drive = self.drives.get(execution_id)
-        if drive is None or seconds <= 0:
-            return await self.record(execution_id)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await drive.live.finished.wait()
-        return drive.live.record
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    return await self._finished(execution_id)
+        return await self.record(execution_id)
+
+    async def _finished(self, execution_id: str) -> Execution:
+        with self.news.of(execution_id) as news:
+            while not (record := await self.record(execution_id)).status.finished:
+                drive = self.driving(execution_id)
+                await (drive.live.finished.wait() if drive is not None else news.wait())
+        return record
 
     async def output(self, execution_id: str) -> Output:
         """What it printed so far."""
-        drive, finished = self.drives.get(execution_id), self._recent.get(execution_id)
+        drive, finished = self.driving(execution_id), self._recent.get(execution_id)
         if drive is not None:
             return await drive.live.output()
         if finished is not None and finished.output is not None:
@@ -72,13 +85,28 @@ class Ledger:
     async def follow(self, tenant: str, execution_id: str, after: int) -> AsyncIterator[Event]:
         """Its events above ``after``, until it is finished. Raises `NotFoundError`."""
         await self.owned(tenant, execution_id)
-        drive = self.drives.get(execution_id)
-        if drive is not None:
-            async for event in drive.live.follow(after):
+        while True:
+            drive = self.driving(execution_id)
+            source = drive.live.follow(after) if drive is not None else self._follow_elsewhere(execution_id, after)
+            async for event in source:
                 yield event
-        else:
-            for event in await self._store.events(execution_id, after):
-                yield event
+                after = event.number
+            if self.driving(execution_id) is None if drive is None else not drive.live.parted:
+                return
+
+    async def _follow_elsewhere(self, execution_id: str, after: int) -> AsyncIterator[Event]:
+        """Its stored events as they come, until it is finished or driven here."""
+        with self.news.of(execution_id) as news:
+            while self.driving(execution_id) is None:
+                finished = (await self.record(execution_id)).status.finished
+                events = await self._store.events(execution_id, after)
+                for event in events:
+                    yield event
+                    after = event.number
+                if finished:
+                    return
+                if not events:
+                    await news.wait()
 
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None) -> Page:
         """Executions as they are now: one that the store shows in a status it has left since is left out."""
@@ -93,7 +121,7 @@ class Ledger:
         return finished.overhead if finished is not None else None
 
     def _current(self, record: Execution) -> Execution:
-        drive, finished = self.drives.get(record.id), self._recent.get(record.id)
+        drive, finished = self.driving(record.id), self._recent.get(record.id)
         if drive is not None:
             return drive.live.record
         return finished.record if finished is not None else record

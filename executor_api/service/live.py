@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,12 +14,15 @@ import structlog
 from executor_api.domain.execution import Event, EventKind, Execution, Output
 from executor_api.domain.output import assemble, decode_gap
 from executor_api.errors import UnavailableError
-from executor_api.service.store import Store
+from executor_api.service.clock import backoff
+from executor_api.service.store import Store, TakenOverError
 
 FLUSH_SECONDS = 0.1
 """Output of a running call is stored at most this late, so that a crash keeps it."""
 FLUSH_BYTES = 64 * 1024
 """With so many bytes not stored, the journal is not read on before they are."""
+COMMIT_SECONDS = 60.0
+"""How long a store that can't be used is asked again before a call is given up that did not run yet."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +60,9 @@ class Live:
     def __init__(self, record: Execution, store: Store, stored: Iterable[Event] = ()) -> None:
         self.record = record
         self.tally = Tally()
-        self.finished = asyncio.Event()
+        self.finished = asyncio.Event()  # or parted
+        self.parted = False
+        """Whether another replica drives it now: what is here is of yesterday."""
         self._store = store
         self._saved = record
         self._last = 0
@@ -95,8 +101,23 @@ class Live:
         return self._unstored_bytes >= FLUSH_BYTES
 
     async def flush(self) -> None:
-        """Store what is not stored yet, in one transaction. Raises `UnavailableError`; nothing is lost then."""
+        """Store what is not stored yet, in one transaction. Raises `UnavailableError`; nothing is lost then.
+
+        Raises `TakenOverError`, as `commit` and `finish` do.
+        """
         await _undivided(self._flush())
+
+    async def commit(self) -> None:
+        """Store what is not stored yet, if need be as soon as the store comes back. Raises `UnavailableError`."""
+        until = asyncio.get_running_loop().time() + COMMIT_SECONDS
+        for delay in backoff():
+            try:
+                return await self.flush()
+            except UnavailableError:
+                if asyncio.get_running_loop().time() + delay > until:
+                    raise
+            await asyncio.sleep(delay)
+        raise AssertionError("backoff never ends")
 
     async def finish(self, **fields: Any) -> None:
         """Store the outcome, all remaining events and FINISHED in one transaction, then tell everybody.
@@ -105,13 +126,21 @@ class Live:
         """
         await _undivided(self._finish(fields))
 
+    def part(self) -> None:
+        """Another replica drives it now. Whoever waits or follows here must look into the store."""
+        self.parted = True
+        self._stop_timer()
+        self.finished.set()
+        self._tell()
+
     async def _flush(self) -> None:
         async with self._saving:
             record, batch = self.record, self._unstored()
-            if record is not self._saved:
-                await self._store.save(record, batch)
-            elif batch:
-                await self._store.append(record.id, batch)
+            with self._parting():
+                if record is not self._saved:
+                    await self._store.save(record, batch)
+                elif batch:
+                    await self._store.append(record.id, batch)
             self._mark_stored(record, batch)
             self._forget_stored()
 
@@ -119,14 +148,27 @@ class Live:
         async with self._saving:
             record = replace(self.record, **fields)
             batch = [*self._unstored(), Event(self._last + 1, EventKind.FINISHED, b"")]
-            await self._store.save(record, batch)
+            with self._parting():
+                await self._store.save(record, batch)
             self._mark_stored(record, batch)
             self._end(record, batch)
+
+    @contextmanager
+    def _parting(self) -> Iterator[None]:
+        try:
+            yield
+        except TakenOverError:
+            self.part()
+            raise
 
     def abandon(self, **fields: Any) -> None:
         """Finish in memory only: the store refuses, and nobody shall wait for ever. A restart settles the record."""
         self._stop_timer()
         self._end(replace(self.record, **fields), [*self._tail, Event(self._last + 1, EventKind.FINISHED, b"")])
+
+    async def stored(self) -> Execution | None:
+        """The record as the store has it. Raises `UnavailableError`."""
+        return await self._store.get(self.record.id)
 
     @property
     def is_stored(self) -> bool:
@@ -149,10 +191,12 @@ class Live:
         return assemble(await self.events())
 
     async def follow(self, after: int) -> AsyncIterator[Event]:
-        """Yield events numbered above ``after``, those to come included, until FINISHED."""
+        """Yield events numbered above ``after``, those to come included, until FINISHED, or until it has `parted`."""
         while True:
             batch = await self._above(after)
             await self._keep(batch)
+            if self.parted:
+                return
             for event in batch:
                 yield event
                 after = event.number
@@ -172,6 +216,8 @@ class Live:
             await self.flush()
         except UnavailableError as error:
             _log.warning("events are shown before they are stored", execution=self.record.id, error=str(error))
+        except TakenOverError:
+            pass  # it has parted, and they are not shown
 
     async def _above(self, after: int) -> list[Event]:
         first = self._tail[0].number if self._tail else self._stored + 1
@@ -229,7 +275,8 @@ class Live:
 
     def _check_flush(self, task: asyncio.Task[None]) -> None:
         """A flush that failed loses nothing: events stay in memory, and the final record carries them again."""
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self.parted:
             _log.error("events could not be stored", execution=self.record.id, error=repr(error))
 
 

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from executor_api.domain.execution import Event, EventKind, Execution
-from executor_api.domain.request import ExecutionRequest
-from executor_api.errors import FieldProblem, IdempotencyConflictError, InvalidRequestError, NotFoundError
+from executor_api.errors import NotFoundError
+from executor_api.service.record_codec import (
+    check_same_request,
+    decode_cursor,
+    decode_record,
+    encode_cursor,
+    encode_record,
+)
 from executor_api.service.store import Created, ListFilter, Page
 
-_ENCODER = msgspec.json.Encoder(enc_hook=lambda _request: None)  # the request has a table of its own
 _SELECT = "SELECT record, request FROM executions JOIN requests ON execution_id = id"
-_ID_LENGTH = 26  # ULID
-
-
-def encode_record(execution: Execution) -> bytes:
-    """JSON of everything but the request."""
-    try:
-        return _ENCODER.encode(execution)
-    except UnicodeEncodeError:  # user code's exception text may hold lone surrogates; they become '?'
-        builtins = msgspec.to_builtins(execution, enc_hook=lambda _request: None)
-        return json.dumps(builtins, ensure_ascii=False).encode(errors="replace")
-
-
-def decode_record(record: bytes, request: bytes) -> Execution:
-    """The opposite of `encode_record`."""
-    parsed = ExecutionRequest.model_validate_json(request)
-    return msgspec.json.decode(record, type=Execution, dec_hook=lambda _type, _null: parsed)
 
 
 def create(connection: sqlite3.Connection, execution: Execution) -> Created:
@@ -56,11 +40,7 @@ def find_earlier(connection: sqlite3.Connection, execution: Execution) -> Execut
     if row is None:
         return None
     earlier = decode_record(*row)
-    if earlier.idempotency is None or earlier.idempotency.digest != idempotency.digest:
-        raise IdempotencyConflictError(
-            f"Idempotency-Key {idempotency.key!r} was used before, by execution {earlier.id}, with another request; "
-            "use a new key"
-        )
+    check_same_request(earlier, idempotency)
     return earlier
 
 
@@ -139,13 +119,13 @@ def page_query(tenant: str, where: ListFilter, limit: int, cursor: str | None) -
     conditions, values = _conditions(tenant, where)
     if cursor is not None:
         conditions.append("id < ?")
-        values.append(_decode_cursor(cursor))
+        values.append(decode_cursor(cursor))
     sql = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
 
     def run(connection: sqlite3.Connection) -> Page:
         rows = connection.execute(sql, (*values, limit + 1)).fetchall()
         executions = tuple(decode_record(*row) for row in rows[:limit])
-        return Page(executions, _encode_cursor(executions[-1].id) if len(rows) > limit else None)
+        return Page(executions, encode_cursor(executions[-1].id) if len(rows) > limit else None)
 
     return run
 
@@ -203,17 +183,3 @@ def _state(execution: Execution) -> dict[str, object]:
 def _must_exist(updated: sqlite3.Cursor, execution_id: str) -> None:
     if updated.rowcount != 1:
         raise NotFoundError(f"there is no execution {execution_id}")
-
-
-def _encode_cursor(execution_id: str) -> str:
-    return base64.urlsafe_b64encode(execution_id.encode()).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> str:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        text = ""
-    if len(text) != _ID_LENGTH or not text.isalnum():
-        raise InvalidRequestError(FieldProblem("cursor", "must be the `next_cursor` of an earlier page"))
-    return text

@@ -76,7 +76,8 @@ def lock_file(path: Path) -> int:
         holder = os.pread(descriptor, 32, 0).decode(errors="replace") or "unknown"
         os.close(descriptor)
         raise ConfigurationError(
-            f"{path} is in use by another executor-api (process {holder}); stop that one or choose another --data-dir"
+            f"{path} is in use by another executor-api (process {holder}); stop that one, choose another --data-dir, "
+            "or let both share a PostgreSQL database with --store-url"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)

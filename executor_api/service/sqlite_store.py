@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from executor_api.errors import UnavailableError
 from executor_api.service import sqlite_records as records
 from executor_api.service.sqlite_schema import lock_file, open_reader, open_writer
 from executor_api.service.sqlite_writer import Writer, unavailable
-from executor_api.service.store import Created, ListFilter, Page
+from executor_api.service.store import Change, Created, ListFilter, Orders, Page
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files: _Files | None = None
+        self.replicas = Alone(self)
 
     async def open(self) -> None:
         """Open or create. Raises `ConfigurationError` with the fix: not writable, second service, newer schema."""
@@ -124,6 +125,39 @@ class SqliteStore:
         if self._files is None:
             raise UnavailableError("the store is closed")
         return self._files
+
+
+class Alone:
+    """`service.store.Replicas` where there is one: a file has no second writer."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._taken = False
+
+    async def beat(self) -> None:
+        """Nobody asks."""
+
+    async def take_over(self, _silent_seconds: float, _known: Collection[str], _before: float) -> list[Execution]:
+        """At the start all, for who drove them is dead; later none, for they are driven here."""
+        if self._taken:
+            return []
+        self._taken = True
+        return await self._store.unfinished()
+
+    async def orders(self, _driven: Collection[str]) -> Orders:
+        """Nobody gives any."""
+        return Orders()
+
+    async def request_cancel(self, execution_id: str) -> None:
+        """Who drives it is told here."""
+
+    async def let_go(self) -> None:
+        """The next start takes all."""
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """Yield nothing: whatever happens, happens here."""
+        await asyncio.get_running_loop().create_future()
+        yield Change("", for_driver=False)
 
 
 def _open_files(path: Path, read_thread: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> _Files:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from executor_api.domain.execution import Event, Execution
 from executor_api.domain.outcome import Status
+from executor_api.errors import ExecutorError
+
+
+class TakenOverError(ExecutorError):
+    """Another replica drives the execution now: whoever drove it before must let it be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,64 @@ class Created:
     existed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something happened to an execution. ``for_driver``: to be acted on by whoever drives it."""
+
+    execution_id: str
+    for_driver: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What others did to executions driven here."""
+
+    cancel: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()  # taken over
+
+
+class Replicas(Protocol):
+    """The processes that share a store, as one of them sees it. Every execution has at most one that drives it.
+
+    All methods raise `UnavailableError`.
+    """
+
+    async def beat(self) -> None:
+        """Show that this replica lives."""
+        ...
+
+    async def take_over(self, silent_seconds: float, known: Collection[str], before: float) -> list[Execution]:
+        """Make ours, and return oldest first, the unfinished executions that nobody drives.
+
+        Those of replicas that gave no sign of life for so long, those let go, and our own that were created before
+        an instant and are not known here: an answer of the store was lost.
+        """
+        ...
+
+    async def orders(self, driven: Collection[str]) -> Orders:
+        """What others did to these executions."""
+        ...
+
+    async def request_cancel(self, execution_id: str) -> None:
+        """Tell whoever drives it that a client wants its end. A finished one stays as it is."""
+        ...
+
+    async def let_go(self) -> None:
+        """Leave everything unfinished to the others, at once."""
+        ...
+
+    def changes(self) -> AsyncIterator[Change]:
+        """What happens, as it happens; some of it may be missed."""
+        ...
+
+
 class Store(Protocol):
     """Executions and their events, durable once a method has returned. Safe for concurrent tasks of one loop."""
+
+    @property
+    def replicas(self) -> Replicas:
+        """Those that share it."""
+        ...
 
     async def open(self) -> None:
         """Open or create. Raises `ConfigurationError` with the fix: not writable, second writer, newer schema."""
@@ -64,11 +125,11 @@ class Store(Protocol):
         ...
 
     async def save(self, execution: Execution, events: Sequence[Event] = ()) -> None:
-        """Replace the record and append its events, in one transaction."""
+        """Replace the record and append its events, in one transaction. Raises `NotFoundError`, `TakenOverError`."""
         ...
 
     async def append(self, execution_id: str, events: Sequence[Event]) -> None:
-        """Append events."""
+        """Append events. Raises `NotFoundError` and `TakenOverError`."""
         ...
 
     async def get(self, execution_id: str) -> Execution | None:
@@ -81,10 +142,6 @@ class Store(Protocol):
 
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None = None) -> Page:
         """A tenant's executions, newest first. Raises `InvalidRequestError` for a cursor that isn't ours."""
-        ...
-
-    async def unfinished(self) -> list[Execution]:
-        """Every execution without an outcome, oldest first: what a restarted service takes up."""
         ...
 
     async def prune(self, finished_before: float, keep_bytes: int) -> int:

@@ -1,12 +1,13 @@
-"""A fresh house for every test, closed after it."""
+"""A fresh house for every test, closed after it; one PostgreSQL server for all."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from support.house import House
+from support.postgres import PostgresServer, postgres_server
 from support.scripted import Script, ScriptedBackend
 
 
@@ -17,3 +18,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     yield made
     for service in made.services:
         await service.stop(0)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server

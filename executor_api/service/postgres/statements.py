@@ -1,0 +1,115 @@
+"""The SQL. Each statement is one round trip and one transaction, and may be repeated after its answer was lost."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+CHANGED = "executor_changed"
+"""Channel for those who wait for an execution that another replica drives."""
+FOR_DRIVER = "executor_for_driver"
+"""Channel for whoever drives it."""
+
+CREATE = text("""
+WITH made AS (
+    INSERT INTO executions
+        (id, tenant, status, reason, template, labels, created_at, finished_at, size, key, owner, record)
+    VALUES (:id, :tenant, :status, :reason, :template, CAST(:labels AS jsonb), :created_at, :finished_at, :size, :key,
+        :owner, :record)
+    ON CONFLICT DO NOTHING
+    RETURNING id
+), asked AS (
+    INSERT INTO requests SELECT id, CAST(:request AS bytea) FROM made
+)
+SELECT id FROM made
+""")
+
+BY_ID = text("SELECT record, request, cancelled FROM executions JOIN requests ON execution_id = id WHERE id = :id")
+BY_KEY = text(
+    "SELECT record, request, cancelled FROM executions JOIN requests ON execution_id = id"
+    " WHERE tenant = :tenant AND key = :key"
+)
+OWNER = text("SELECT owner FROM executions WHERE id = :id")
+
+# The row is locked for the owner first: only then do the events count, and only those that were not there yet.
+_EVENTS = """
+WITH mine AS (
+    SELECT id FROM executions WHERE id = :id AND owner = :owner FOR UPDATE
+), added AS (
+    INSERT INTO events
+    SELECT mine.id, event.* FROM mine, unnest(
+        CAST(:numbers AS integer[]), CAST(:kinds AS text[]), CAST(:datas AS bytea[]), CAST(:offsets AS bigint[])
+    ) AS event
+    ON CONFLICT DO NOTHING
+    RETURNING length(data) AS bytes
+)"""
+SAVE = text(
+    _EVENTS  # noqa: S608 - both are constants
+    + """, changed AS (
+    UPDATE executions SET status = :status, reason = :reason, finished_at = :finished_at,
+        size = size - length(record) + :bytes + (SELECT coalesce(sum(added.bytes), 0) FROM added), record = :record
+    FROM mine WHERE executions.id = mine.id
+    RETURNING executions.id
+)
+SELECT pg_notify('executor_changed', id) FROM changed
+"""
+)
+APPEND = text(
+    _EVENTS  # noqa: S608 - both are constants
+    + """, changed AS (
+    UPDATE executions SET size = size + (SELECT coalesce(sum(added.bytes), 0) FROM added)
+    FROM mine WHERE executions.id = mine.id
+    RETURNING executions.id
+)
+SELECT pg_notify('executor_changed', id) FROM changed
+"""
+)
+
+EVENTS_AFTER = text(
+    "SELECT number, kind, data, journal_offset FROM events WHERE execution_id = :id AND number > :after ORDER BY number"
+)
+
+PRUNE_LOCK = text("SELECT pg_try_advisory_lock(7236833)")  # any number that nothing else locks by
+PRUNE_UNLOCK = text("SELECT pg_advisory_unlock(7236833)")
+TOTAL_SIZE = text("SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM executions WHERE finished_at IS NOT NULL")
+PRUNE_SOME = text("""
+WITH oldest AS (
+    SELECT id, finished_at, size, sum(size) OVER (ORDER BY finished_at, id) - size AS older FROM (
+        SELECT id, finished_at, size FROM executions WHERE finished_at IS NOT NULL ORDER BY finished_at, id LIMIT :most
+    ) AS candidates
+)
+DELETE FROM executions USING oldest
+WHERE executions.id = oldest.id AND (oldest.finished_at < :finished_before OR oldest.older < :excess)
+RETURNING executions.size
+""")
+
+BEAT = text("""
+WITH forgotten AS (DELETE FROM replicas WHERE seen < clock_timestamp() - interval '1 day' AND id <> :owner)
+INSERT INTO replicas VALUES (:owner, clock_timestamp()) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen
+""")
+TAKE_OVER = text("""
+WITH taken AS (
+    UPDATE executions SET owner = :owner WHERE id IN (
+        SELECT id FROM executions WHERE finished_at IS NULL AND CASE
+            WHEN owner = :owner THEN created_at < :before AND NOT id = ANY(CAST(:known AS text[]))
+            ELSE NOT EXISTS (SELECT FROM replicas WHERE replicas.id = executions.owner
+                AND seen > clock_timestamp() - make_interval(secs => :silent))
+            END
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id, record, cancelled
+)
+SELECT record, request, cancelled, pg_notify('executor_changed', id), pg_notify('executor_for_driver', id)
+FROM taken JOIN requests ON execution_id = id ORDER BY id
+""")
+ORDERS = text(
+    "SELECT id, owner IS DISTINCT FROM :owner FROM executions"
+    " WHERE id = ANY(CAST(:driven AS text[])) AND (owner IS DISTINCT FROM :owner OR cancelled)"
+)
+REQUEST_CANCEL = text("""
+WITH asked AS (UPDATE executions SET cancelled = true WHERE id = :id AND finished_at IS NULL RETURNING id)
+SELECT pg_notify('executor_changed', id), pg_notify('executor_for_driver', id) FROM asked
+""")
+LET_GO = text("""
+WITH gone AS (DELETE FROM replicas WHERE id = :owner)
+UPDATE executions SET owner = NULL WHERE owner = :owner AND finished_at IS NULL
+""")
