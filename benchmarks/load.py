@@ -47,9 +47,10 @@ async def _run(target: Target, arguments: argparse.Namespace) -> int:
         print(f"{WARMUP} calls first that count for nothing; connections are kept and made before a burst")
         for name in arguments.workloads:
             await _play(bench, name)
-        return bench.record.close()
     finally:
+        failed = bench.record.close()  # what was measured is kept, whatever ended the run
         client.close()
+    return failed
 
 
 async def _play(bench: Bench, name: str) -> None:

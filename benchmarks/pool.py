@@ -37,17 +37,22 @@ class Pool:
         return status
 
     async def refill_rate(self, caller: Caller) -> float:
-        """Empty it with one burst and time how it fills: sandboxes a second from its lowest point to full."""
+        """Empty it with one burst and time how it fills: sandboxes a second from its lowest point to full.
+
+        Raises ``TimeoutError`` if it does not fill again, or was never seen less than full.
+        """
         size = (await self.wait_full()).get("desired", 0)
         if not size:
             return 0.0
         calls = [asyncio.ensure_future(caller.call()) for _ in range(size)]
         lowest, since = size, time.perf_counter()
         deadline = since + 120
-        while (ready := (await self.look())["ready"]) < size or not all(call.done() for call in calls):
+        while (
+            (ready := (await self.look())["ready"]) < size or lowest == size or not all(call.done() for call in calls)
+        ):
             if ready <= lowest:
                 lowest, since = ready, time.perf_counter()
             if time.perf_counter() > deadline:
-                raise TimeoutError("the pool does not fill again")
+                raise TimeoutError("the pool was not seen to empty and fill again")
             await asyncio.sleep(_POLL_SECONDS)
         return (size - lowest) / (time.perf_counter() - since)
