@@ -197,6 +197,9 @@ async def test_ways_to_a_runner(sound: World) -> None:
     assert _of(await _examined(sound), "reachability")[0][1].startswith(
         "the API server's proxy leads to runners and is"
     )
+    sound.api.denied = {"create pods/proxy"}
+    assert [verdict for verdict, _ in _of(await _examined(sound), "RBAC")] == ["ok", "fail"], "it takes rights, then"
+    sound.api.denied = set()
     ((verdict, text),) = _of(await _examined(sound, dispatch=DispatchMode.POD_IP), "reachability")
     assert (verdict, "use --dispatch auto" in text) == ("fail", True)
     sound.api.fail("GET", "/proxy/", lambda: status(403, "Forbidden", "cannot get pods/proxy"), times=99)

@@ -26,6 +26,7 @@ from executor_api.backends.kubernetes.checks import (
 from executor_api.backends.kubernetes.classify import by_rbac
 from executor_api.backends.kubernetes.client import ApiClient
 from executor_api.backends.kubernetes.credentials import Credentials, load
+from executor_api.backends.kubernetes.dialer import Way
 from executor_api.backends.kubernetes.errors import (
     ApiError,
     ForbiddenError,
@@ -211,7 +212,11 @@ class _Examination:
         if _TRIAL & set(self._missing):
             return [warn(_SANDBOX, "not tried: that takes the missing rights; add them first")]
         usable = [item for item in self._templates if item.name in self._jobs]
-        return await try_images(self._client, self._settings, self._factory, usable)
+        found, way = await try_images(self._client, self._settings, self._factory, usable)
+        if way is not Way.PROXY or self._settings.dispatch is DispatchMode.PROXY:
+            return found
+        missing = await missing_rights(self._client, self._space, PROXY)  # needed, as it turns out
+        return [*found, *(_lacks(right, self._space) for right in missing)]
 
     async def _list(self, group: str, resource: str) -> list[Mapping[str, Any]]:
         path = f"{group}/namespaces/{self._space}/{resource}"

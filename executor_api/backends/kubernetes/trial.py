@@ -51,23 +51,23 @@ class _Tried:
 
 async def try_images(
     client: ApiClient, settings: KubernetesSettings, factory: JobFactory, templates: Iterable[Template]
-) -> list[Finding]:
+) -> tuple[list[Finding], Way | None]:
     """One sandbox for the first template of each image, one after the other, each removed again.
 
-    Raises `UnavailableError`.
+    Returns the way to runners that is used, too, if one was found. Raises `UnavailableError`.
     """
     first: dict[str, Template] = {}
     for template in templates:
         first.setdefault(factory.image(template), template)
-    found, reached = [], False
+    found, used = [], None
     async with _connected(client, settings) as cluster:
         for image, template in first.items():
             tried = await _try(cluster, factory, template)
             found.append(_image(image, tried))
-            if isinstance(tried, _Tried) and not reached:
-                found.append(_reach(tried.ways, settings.dispatch))
-                reached = True
-    return found
+            if isinstance(tried, _Tried) and used is None:
+                used = _used(tried.ways, settings.dispatch)
+                found.append(_reach(tried.ways, used))
+    return found, used
 
 
 @asynccontextmanager
@@ -131,10 +131,13 @@ def _failure(image: str, error: SandboxFailedError) -> str:
     return f"a sandbox of {image} did not start ({error}); {fix}"
 
 
-def _reach(ways: Ways, mode: DispatchMode) -> Finding:
-    """Which way is used, and whether the other would do."""
+def _used(ways: Ways, mode: DispatchMode) -> Way:
+    return _FORCED.get(mode) or (Way.PROXY if ways[Way.POD_IP] else Way.POD_IP)
+
+
+def _reach(ways: Ways, used: Way) -> Finding:
+    """Whether the way that is used leads to runners, and whether the other would."""
     check = "reachability"
-    used = _FORCED.get(mode) or (Way.PROXY if ways[Way.POD_IP] else Way.POD_IP)
     other = Way.PROXY if used is Way.POD_IP else Way.POD_IP
     if not ways[used]:
         rest = f"does not ({ways[other]})" if ways[other] else "works too"
