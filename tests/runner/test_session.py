@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.machine import Marked, eventually
-from support.pod import Journal, shell
+from support.pod import Journal, reused, shell
 
 from executor_runner.protocol.frames import FrameKind, encode_json
-from executor_runner.protocol.local import CANCEL, decode_call, encode_call
+from executor_runner.protocol.local import CANCEL, REFUSED, decode_call, encode_call
 
 RUNNER = """
 import os, socket, sys
@@ -74,6 +75,54 @@ def test_a_service_that_is_gone_ends_the_call(service: socket.socket) -> None:
     eventually(lambda: len(marked.pids()) > 1)
     service.close()
     eventually(lambda: not marked.pids())
+
+
+def call(command: str, **changes: Any) -> bytes:
+    """A call of a shell, as it is sent."""
+    return encode_call(encode_json(shell(command, **changes)))
+
+
+def test_one_call_follows_the_other(service: socket.socket) -> None:
+    """On the same socket; a cancel that comes too late is not taken for the beginning of the next call."""
+    service.sendall(call("echo 1", **reused()))
+    assert journal(service).text(FrameKind.STDOUT) == b"1\n"
+    service.sendall(CANCEL)
+    service.sendall(CANCEL + call("echo 2", **reused("e1", "e2")))
+    found = journal(service)
+    assert (found.text(FrameKind.STDOUT), found.report["cause"]) == (b"2\n", None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [reused("e1", "e2", tenant="t2"), reused("e0", "e2"), {"execution_id": "e2"}],
+    ids=["tenant", "follows", "single-use"],
+)
+def test_a_call_that_must_not_follow_is_refused(service: socket.socket, wrong: dict[str, Any]) -> None:
+    """It is told so, and the runner ends: somebody is wrong about it."""
+    service.sendall(call("true", **reused()))
+    journal(service)
+    service.sendall(call("echo no", **wrong))
+    assert service.recv(100) == REFUSED
+    assert service.recv(100) == b""
+
+
+def test_a_runner_that_is_idle_for_long_refuses_what_comes(service: socket.socket) -> None:
+    """A call that crosses with its end was not taken, and can be known not to have been."""
+    service.sendall(call("true", **reused(idle_seconds=0.1)))
+    journal(service)
+    assert service.recv(100) == REFUSED
+    assert service.recv(100) == b""
+
+
+def test_a_report_goes_before_the_refusal(service: socket.socket) -> None:
+    """A runner that is in doubt after a call still says all of that call."""
+    limits = {"output_bytes": 8 << 20}
+    service.sendall(call("rm -rf ../../root; head -c 3000000 /dev/zero", limits=limits, **reused()))
+    data = b""
+    while piece := service.recv(65536):
+        data += piece
+    assert data.endswith(REFUSED)
+    assert len(Journal(data.removesuffix(REFUSED)).stdout) == 3_000_000
 
 
 def test_a_call_is_told_from_what_follows() -> None:

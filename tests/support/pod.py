@@ -67,6 +67,12 @@ def python(code: str, function: str | None = None, **changes: Any) -> dict[str, 
     return a_call(python={"code": code, "function": function, "args": [], "kwargs": {}}, **changes)
 
 
+def reused(follows: str = "", name: str = "e1", **changes: Any) -> dict[str, Any]:
+    """What makes a call one of a sandbox that is used again: the call before it, and its own name."""
+    reuse = {"tenant": "t1", "follows": follows, "idle_seconds": 60.0, **changes}
+    return {"execution_id": name, "reuse": reuse}
+
+
 def encoded(text: bytes) -> str:
     """What stdin and files are in a call."""
     return base64.b64encode(text).decode()

@@ -19,20 +19,23 @@ def remove_tree(root: Path) -> None:
         root.rmdir()
 
 
-def empty_folder(root: Path, seconds: float) -> None:
-    """Delete everything below a folder. Raises ``OSError`` if something is left, or if it takes longer than that."""
-    _remove_below(os.open(root, _FOLDER), time.monotonic() + seconds)
-    if os.listdir(root):
+def empty_folder(root: Path, seconds: float, keep: frozenset[str] = frozenset()) -> None:
+    """Delete everything below a folder but what lies right in it and is to be kept.
+
+    Raises ``OSError`` if something else is left, or if it takes longer than that.
+    """
+    _remove_below(os.open(root, _FOLDER), time.monotonic() + seconds, keep)
+    if not keep.issuperset(os.listdir(root)):
         raise OSError(errno.ENOTEMPTY, "can't be emptied", str(root))
 
 
-def _remove_below(here: int, until: float) -> None:
+def _remove_below(here: int, until: float, keep: frozenset[str] = frozenset()) -> None:
     """Delete what lies in the folder behind a descriptor, which is used up.
 
     It moves down and up: neither recursion, nor the length of a path, nor open files set a limit.
     """
     path: list[str] = []
-    levels = [_empty(here, until)]  # the folders still to be entered, at each depth
+    levels = [_empty(here, until, keep)]  # the folders still to be entered, at each depth
     while levels and time.monotonic() < until:
         if levels[-1]:
             below = _enter(here, levels[-1].pop(), path)
@@ -45,13 +48,15 @@ def _remove_below(here: int, until: float) -> None:
     os.close(here)
 
 
-def _empty(here: int, until: float) -> list[str]:
+def _empty(here: int, until: float, keep: frozenset[str] = frozenset()) -> list[str]:
     """Delete all files and empty folders of a folder and return the names of its other folders."""
     folders = []
     with contextlib.suppress(OSError), os.scandir(here) as entries:
         for entry in entries:
             if time.monotonic() >= until:
                 break
+            if entry.name in keep:
+                continue
             with contextlib.suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     if not _removed(here, entry.name):

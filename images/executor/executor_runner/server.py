@@ -189,7 +189,7 @@ class _Connection:
     def pump(self) -> None:
         """Send what the journal has for this reader, as fast as it takes it."""
         journal = self._journal
-        while journal is not None and not self._last and len(self._output) < _READ:
+        while journal is not None and self._journal is journal and not self._last and len(self._output) < _READ:
             data = journal.read(self._offset, _READ)
             self._offset += len(data)
             if data:

@@ -7,11 +7,14 @@ import socket
 
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop
+from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.local import CANCEL, REFUSED, decode_call
 from executor_runner.runner import AlreadyClaimedError, Runner
 
 _READ = 64 * 1024
 """Bytes of one read: what malloc serves without asking the kernel for memory each time."""
+_HOLD_SECONDS = 0.005
+"""How long the word that a call has started waits for something else to say: many calls are over by then."""
 
 
 class Session:
@@ -62,7 +65,13 @@ class Session:
 
     def _attach(self, journal: Journal) -> None:
         self._journal, self._offset = journal, 0
-        journal.add_listener(lambda _kind, _payload: self._send_soon())
+        journal.add_listener(self._on_frame)
+
+    def _on_frame(self, kind: FrameKind, _payload: bytes) -> None:
+        if kind is FrameKind.STARTED:
+            self._loop.call_later(_HOLD_SECONDS, self._send)
+        else:
+            self._send_soon()
 
     def _send_soon(self) -> None:
         """Once for all frames that come of one turn of the loop: each send wakes the service."""

@@ -21,22 +21,38 @@ class Workspace:
         self.work = root / "work"
         self.home = root / "home"
         self.tmp = root / "tmp"
-        self._made: os.stat_result | None = None
+        self._made: dict[Path, os.stat_result] = {}
 
     def create(self) -> None:
         """Make the folders. Raises ``OSError``."""
         self.root.mkdir(parents=True, exist_ok=True)
-        self._made = self.root.lstat()
         for folder in (self.work, self.home, self.tmp):
             folder.mkdir(exist_ok=True)
+        self._made = {folder: folder.lstat() for folder in (self.root, self.work, self.home, self.tmp)}
 
     def renew(self) -> None:
         """Leave nothing of a call and make the folders again. Raises ``OSError`` if something would stay."""
-        if self._made is None or not os.path.samestat(self._made, self.root.lstat()):
+        if self.root not in self._made or not os.path.samestat(self._made[self.root], self.root.lstat()):
             raise OSError(errno.ENOTDIR, "is another folder now", str(self.root))
-        empty_folder(self.root, WIPE_SECONDS)
-        for folder in (self.work, self.home, self.tmp):
+        untouched = {folder for folder in (self.work, self.home, self.tmp) if self._is_untouched(folder)}
+        empty_folder(self.root, WIPE_SECONDS, frozenset(folder.name for folder in untouched))
+        for folder in {self.work, self.home, self.tmp} - untouched:
             folder.mkdir()
+            self._made[folder] = folder.lstat()
+
+    def _is_untouched(self, folder: Path) -> bool:
+        """Whether it is the folder that we made, never changed and empty: mostly so, and cheaper than a new one."""
+        try:
+            before, now = self._made[folder], folder.lstat()
+            same = (now.st_dev, now.st_ino, now.st_mode, now.st_ctime_ns) == (
+                before.st_dev,
+                before.st_ino,
+                before.st_mode,
+                before.st_ctime_ns,
+            )
+            return same and not os.listdir(folder)
+        except OSError:
+            return False
 
     def write_source(self, name: str, text: str) -> Path:
         """Write the call's source; returns its path. Raises ``OSError``."""
