@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 _PSS_KEYS = (b"Pss_Anon:", b"Pss_Shmem:")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+_MOST = 16 * 1024
 
 
 class Process(NamedTuple):
@@ -49,8 +50,7 @@ def descendants(root: int, proc: str = "/proc") -> list[Process]:
 def resident_bytes(pid: int, proc: str = "/proc") -> tuple[int, int]:
     """Resident memory of a process, cheaply: its own (pages shared by fork count each time), and of files or shared."""
     try:
-        with open(f"{proc}/{pid}/statm", "rb") as file:
-            _, resident, shared, *_ = file.read().split()
+        _, resident, shared, *_ = read_small(f"{proc}/{pid}/statm").split()
     except (OSError, ValueError):
         return 0, 0
     return (int(resident) - int(shared)) * PAGE, int(shared) * PAGE
@@ -59,26 +59,33 @@ def resident_bytes(pid: int, proc: str = "/proc") -> tuple[int, int]:
 def shared_memory_bytes(pid: int, proc: str = "/proc") -> int:
     """Shared memory that a process has touched, less cheaply; no pages of files."""
     try:
-        with open(f"{proc}/{pid}/status", "rb") as file:
-            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"RssShmem:"))
+        lines = read_small(f"{proc}/{pid}/status").splitlines()
     except OSError:
         return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"RssShmem:"))
 
 
 def proportional_bytes(pid: int, proc: str = "/proc") -> int:
     """Memory of a process, shared pages split among their users (PSS). Dear: walks its page tables."""
     try:
-        with open(f"{proc}/{pid}/smaps_rollup", "rb") as file:
-            lines = file.readlines()
+        lines = read_small(f"{proc}/{pid}/smaps_rollup").splitlines()
     except OSError:
         return 0
     return sum(int(item.split()[1]) * 1024 for item in lines if item.startswith(_PSS_KEYS))
 
 
+def read_small(path: str) -> bytes:
+    """What the kernel tells in one read, without what a file object costs. Raises ``OSError``."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _MOST)
+    finally:
+        os.close(descriptor)
+
+
 def _read_process(proc: str, pid: int) -> Process | None:
     try:
-        with open(f"{proc}/{pid}/stat", "rb") as file:
-            text = file.read()
+        text = read_small(f"{proc}/{pid}/stat")
     except OSError:
         return None
     fields = text[text.rfind(b")") + 2 :].split()  # the name before may hold spaces and brackets

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from executor_runner.census import resident_bytes
+from executor_runner.census import read_small, resident_bytes
 from executor_runner.place import Place
 from executor_runner.removal import empty_folder
 from executor_runner.workspace import WIPE_SECONDS
@@ -67,7 +67,6 @@ class Renewal:
 
 def _lines(path: str) -> int:
     try:
-        with open(path, "rb") as file:
-            return file.read().count(b"\n")
+        return read_small(path).count(b"\n")
     except OSError:
         return 0  # a kernel without them
