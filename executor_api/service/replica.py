@@ -72,11 +72,14 @@ class Replica:
         return await self._replicas.request_cancel(execution_id)
 
     async def leave(self, lives: Iterable[Live]) -> None:
-        """Store what these drives have, then leave them to the others. Raises `UnavailableError`."""
-        for live in lives:
-            with suppress(TakenOverError):
-                await live.flush()
-        await self._replicas.let_go()
+        """Store what these drives have, then leave them to the others, who otherwise see to them in a while."""
+        try:
+            for live in lives:
+                with suppress(TakenOverError):
+                    await live.flush()
+            await self._replicas.let_go()
+        except UnavailableError as error:
+            _log.warning("running calls could not be handed over", error=str(error))
 
     async def _follow_orders(self) -> None:
         orders = await self._replicas.orders(list(self._ledger.drives))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 import psycopg
@@ -35,6 +35,11 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = url
         self._engine: AsyncEngine | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Between `open` and `close`."""
+        return self._engine is not None
 
     def open(self) -> None:
         """Connections are made when needed."""
@@ -75,7 +80,8 @@ class Database:
             async with await self._connect() as connection:
                 for channel in channels:
                     await connection.execute(f"LISTEN {channel}".encode())
-                yield connection.notifies()
+                async with aclosing(connection.notifies()) as notifications:
+                    yield notifications
         except psycopg.Error as error:
             raise unavailable(error) from error
 

@@ -45,10 +45,10 @@ def check(url: str) -> None:
 
 def _is_readable(url: str) -> bool:
     try:
-        psycopg.conninfo.conninfo_to_dict(url)
+        ports = psycopg.conninfo.conninfo_to_dict(url).get("port") or ""
     except psycopg.ProgrammingError:
         return False
-    return True
+    return all(not port or port.isdecimal() for port in str(ports).split(","))
 
 
 def _connect(url: str) -> psycopg.Connection:

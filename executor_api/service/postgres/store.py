@@ -178,12 +178,13 @@ class PostgresReplicas:
         await _fetch(self._database, sql.REQUEST_CANCEL, id=execution_id)
 
     async def let_go(self) -> None:
-        """Leave everything unfinished to the others, at once."""
+        """Leave everything unfinished to the others, at once. A store that is closed has done so."""
 
         async def let_go(connection: AsyncConnection) -> None:
             await connection.execute(sql.LET_GO, {"owner": self._replica})
 
-        await self._database.run(let_go)
+        if self._database.is_open:
+            await self._database.run(let_go)
 
     async def changes(self) -> AsyncIterator[Change]:
         """What is notified while the connection lasts. Raises `UnavailableError` at its end."""
