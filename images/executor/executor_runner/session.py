@@ -102,6 +102,7 @@ class Session:
 
     def _refuse(self) -> None:
         """A call that is on its way must not seem taken."""
+        self._over = False  # said once
         with contextlib.suppress(OSError):
             while self._sock.recv(_READ):
                 pass
