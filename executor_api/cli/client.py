@@ -49,6 +49,14 @@ class Client:
         """Ask to end one."""
         return self._ask("DELETE", _path(execution_id))
 
+    def explain(self, execution_id: str) -> dict[str, Any]:
+        """One in sentences."""
+        return self._ask("GET", f"{_path(execution_id)}/explain")
+
+    def pool(self) -> dict[str, Any]:
+        """The warm pools."""
+        return self._ask("GET", "/v1/pool")
+
     @contextmanager
     def start(self, request: Mapping[str, Any], key: str) -> Iterator[tuple[str, Iterator[httpx_sse.ServerSentEvent]]]:
         """Start a call: its id, and its events as they come. ``key`` makes starting it again the same call."""

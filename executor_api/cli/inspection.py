@@ -1,4 +1,4 @@
-"""``executor-api get``, ``list`` and ``cancel``: what the service knows of executions, for people and for programs."""
+"""``executor-api get``, ``list``, ``cancel``, ``explain`` and ``pool``: what the service knows, for all who ask."""
 
 from __future__ import annotations
 
@@ -62,6 +62,27 @@ def list_(url: str, api_key: str, *, as_json: bool, **filters: Any) -> None:
     _print(page, tables.listing(page["executions"]), as_json=as_json)
     if page["next_cursor"] is not None and not as_json:
         tell(f"there are more: --cursor {page['next_cursor']}")
+
+
+@click.command
+@click.argument("execution_id", metavar="ID")
+@_JSON
+@service_options
+def explain(execution_id: str, url: str, api_key: str, *, as_json: bool) -> None:
+    """Say how one execution is, and why."""
+    with _client(url, api_key) as client:
+        answer = client.explain(execution_id)
+    _print(answer, "\n".join([answer["summary"], *answer["sentences"]]), as_json=as_json)
+
+
+@click.command
+@_JSON
+@service_options
+def pool(url: str, api_key: str, *, as_json: bool) -> None:
+    """Show the warm pools and what is wrong."""
+    with _client(url, api_key) as client:
+        answer = client.pool()
+    _print(answer, tables.pools(answer["pools"]), as_json=as_json)
 
 
 def _parameters(filters: Mapping[str, Any]) -> list[tuple[str, str]]:

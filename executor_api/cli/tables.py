@@ -1,4 +1,4 @@
-"""Executions as text for people. Pure; colours are taken out where nobody sees them."""
+"""Executions and pools as text for people. Pure; colours are taken out where nobody sees them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ import click
 
 _COLORS = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
 _HEADINGS = ("ID", "STATUS", "REASON", "TEMPLATE", "CREATED", "SECONDS")
+_POOL_SHOWN = ("template", "desired", "ready", "starting", "taken", "hits", "misses", "conflicts")
 _SHOWN = ("id", "status", "reason", "message", "exit_code", "signal", "template", "created_at", "start", "value")
 
 
 def listing(executions: Sequence[Mapping[str, Any]]) -> str:
     """One line an execution, in columns."""
-    rows = [_HEADINGS, *(_row(execution) for execution in executions)]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
+    return _columns([_HEADINGS, *(_row(execution) for execution in executions)])
+
+
+def pools(found: Sequence[Mapping[str, Any]]) -> str:
+    """One line a pool, in columns, and below what is wrong."""
+    if not found:
+        return "there is no warm pool; give a template one with pool.size, or `default` with --pool"
+    rows = [tuple(str(pool[name]) for name in _POOL_SHOWN) for pool in found]
+    problems = [f"{pool['template']}: {problem}" for pool in found for problem in pool["problems"]]
+    return "\n".join([_columns([tuple(name.upper() for name in _POOL_SHOWN), *rows]), *problems])
 
 
 def details(execution: Mapping[str, Any]) -> str:
@@ -28,6 +36,11 @@ def details(execution: Mapping[str, Any]) -> str:
         if execution[stream]:
             lines += [click.style(f"--- {stream}", bold=True), execution[stream].removesuffix("\n")]
     return "\n".join(lines)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
 
 
 def _row(execution: Mapping[str, Any]) -> tuple[str, ...]:

@@ -37,11 +37,13 @@ class PoolSettings(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _ceiling_above_floor(self) -> Self:
+    def _consistent(self) -> Self:
         if self.floor > self.ceiling:
             raise ValueError("floor is more than ceiling")
         if self.size is not None and self.ceiling:
             raise ValueError("size excludes floor and ceiling; leave one or the other out")
+        if self.miss is not MissPolicy.COLD and not self.largest:
+            raise ValueError(f"miss: {self.miss} needs a pool; set size, or a ceiling, or leave miss out")
         return self
 
     @property

@@ -19,6 +19,7 @@ from executor_api.http import docs_page, openapi, problems
 from executor_api.http.auth import ApiKeyMiddleware, LoopbackMiddleware
 from executor_api.http.body import LingeringResponse
 from executor_api.http.metrics import Metrics
+from executor_api.http.pool_metrics import PoolMetrics
 from executor_api.http.routes import Api
 
 _DESCRIPTION = """Runs each call in a sandbox of its own and tells the truth about how it ended.
@@ -47,6 +48,7 @@ def build(api: Api, metrics: Metrics) -> FastAPI:
         app.add_middleware(ApiKeyMiddleware, api_key=api.settings.api_key, refused=metrics.auth_failed)
     else:
         app.add_middleware(LoopbackMiddleware)
+    metrics.registry.register(PoolMetrics(api.service.pools))
     openapi.install(app)
     return app
 
@@ -72,6 +74,9 @@ def _executions(api: Api) -> APIRouter:
     add("/executions", api.list, "GET", listing, openapi.LIST)
     events = openapi.EVENT_ANSWERS | one | failures(problems.INVALID_HEADER, problems.INVALID_PARAMETER)
     add("/executions/{execution_id}/events", api.events, "GET", events, openapi.EVENTS)
+    explained = found("ExplanationShape", 200) | one
+    add("/executions/{execution_id}/explain", api.explain, "GET", explained, openapi.EXPLAIN)
+    add("/pool", api.pool, "GET", found("PoolList", 200) | failures(*kept_out))
     add("/templates", api.templates, "GET", found("TemplateList", 200) | failures(*kept_out))
     return router
 

@@ -68,7 +68,7 @@ class Metrics:
         self._zombies = self._counter("processes_zombies", "Of them, those that had ended and nobody had waited for.")
         self._unkillable = self._counter("processes_unkillable", "Of them, those that could not be ended (D state).")
         self._auth_failures = self._counter("auth_failures", "Requests without a valid key.", "method")
-        self._rate_limited = self._counter("rate_limited", "Requests refused because the queue was full.")
+        self._rate_limited = self._counter("rate_limited", "Requests refused with 429.")
 
     def _gauges(self) -> None:
         self._queue = Gauge("executor_queue_depth", "Executions that wait for a slot.", registry=self.registry)
@@ -161,7 +161,7 @@ class Metrics:
         self._auth_failures.labels("api_key").inc()
 
     def rate_limited(self) -> None:
-        """A request was refused because the queue was full."""
+        """A request was refused with 429."""
         self._rate_limited.inc()
 
 

@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from executor_api.domain.execution import Execution, Output, SandboxDetails, Start, Timings
 from executor_api.domain.outcome import Outcome, Status
+from executor_api.domain.pool import PoolStatus
 from executor_api.domain.request import ExecutionRequest
 from executor_api.http import problems, render, schemas
 
@@ -81,6 +82,7 @@ EXECUTE: dict[str, Any] = {
 _ID = {"name": "execution_id", "in": "path", "required": True, "schema": {"type": "string"}}
 GET: dict[str, Any] = {"parameters": [_ID, _PREFER]}
 CANCEL: dict[str, Any] = {"parameters": [_ID]}
+EXPLAIN = CANCEL
 LIST: dict[str, Any] = {
     "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in _LIST_PARAMETERS.items()]
 }
@@ -133,6 +135,8 @@ def answers(model: str, *statuses: int, **more: Any) -> dict[int | str, dict[str
     shown: dict[str, Any] = {"schema": {"$ref": _REF.format(model=model)}}
     if model == "ExecutionAnswer":
         shown["examples"] = {"finished": {"value": answer_example()}}
+    elif model in _EXAMPLES:
+        shown["examples"] = {name: {"value": example} for name, example in _EXAMPLES[model].items()}
     content = {"application/json": shown, **more}
     return {
         status: {
@@ -174,6 +178,37 @@ def answer_example() -> dict[str, Any]:
     return example
 
 
+_POOL = PoolStatus(
+    template="default",
+    digest="4f0c9a1e2b7d",
+    desired=10,
+    ready=6,
+    starting=2,
+    taken=2,
+    hits=95,
+    misses=5,
+    conflicts=1,
+    replacement_seconds=0.41,
+    refill_per_second=6.2,
+    changed_at=1_769_860_788.0,
+    problems=("2 sandboxes pending for 41 s: Insufficient memory",),
+)
+_EXPLANATION = {
+    "id": "01KG9VYTG0QJ9V2C7XH9D0M3ZB",
+    "summary": "It failed after 1.2 s (out_of_memory): the call used more memory than its limit of 512Mi.",
+    "sentences": [
+        "A sandbox was made for it, because all waiting sandboxes are taken (4 in use, 2 being made, 0 calls wait).",
+        "Ask for more `resources.memory`, or hold less in memory at once.",
+        "Phases: create 8.1 ms, schedule 12 ms, start 210 ms, run 950 ms; most of it was run.",
+    ],
+}
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "PoolList": {
+        "one pool": {"pools": [render.pool(_POOL, 1_769_860_800.0)]},
+        "local backend": {"pools": []},
+    },
+    "ExplanationShape": {"failed": _EXPLANATION},
+}
 ACCEPTED = 202
 
 
@@ -211,6 +246,8 @@ def _components() -> dict[str, Any]:
         schemas.ExecutionAnswer,
         schemas.ExecutionPage,
         schemas.TemplateList,
+        schemas.PoolList,
+        schemas.ExplanationShape,
         schemas.HealthShape,
         schemas.Problem,
     )

@@ -55,7 +55,7 @@ INVALID_JSON = Kind("invalid-json", 422, "The request body is not valid JSON", "
 INVALID_HEADER = Kind("invalid-header", 422, "A request header can't be used", "`errors` names the header.")
 INVALID_PARAMETER = Kind("invalid-parameter", 422, "A query parameter can't be used", "`errors` names the parameter.")
 BODY_TIMEOUT = Kind("body-timeout", 422, "The request body did not arrive in time", "Send the body without pauses.")
-SATURATED = Kind("saturated", 429, "As many calls run and wait as this service takes", "Wait for `Retry-After`.")
+SATURATED = Kind("saturated", 429, "There is no room for another call now", "Wait for `Retry-After`.")
 UNAVAILABLE = Kind("unavailable", 503, "The service can't take work now", "Wait for `Retry-After`; see `/readyz`.")
 INTERNAL = Kind("internal", 500, "The service failed", "This is a bug of the service; its log has the traceback.")
 

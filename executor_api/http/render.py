@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import codecs
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import orjson
 
 from executor_api.domain.execution import Execution, Output, SandboxDetails, Timings
+from executor_api.domain.explain import Explanation, pool_sentences
 from executor_api.domain.outcome import Outcome, Status
+from executor_api.domain.pool import PoolStatus
 from executor_api.http.problems import printable
 from executor_api.service.store import Page
 from executor_api.service.timeline import Overhead
@@ -73,6 +76,18 @@ def summary(execution: Execution, outcome: Outcome) -> dict[str, Any]:
         "started_at": instant(execution.started_at),
         "finished_at": instant(execution.finished_at),
     }
+
+
+def explanation(execution_id: str, found: Explanation) -> bytes:
+    """An execution in sentences."""
+    sentences = [printable(sentence) for sentence in found.sentences]
+    return orjson.dumps({"id": execution_id, "summary": printable(found.summary), "sentences": sentences})
+
+
+def pool(status: PoolStatus, now: float) -> dict[str, Any]:
+    """A pool in numbers and sentences."""
+    changed_at, sentences = instant(status.changed_at), pool_sentences(status, now)
+    return asdict(status) | {"changed_at": changed_at, "sentences": sentences}
 
 
 def instant(seconds: float | None) -> str | None:

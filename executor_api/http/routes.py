@@ -95,6 +95,18 @@ class Api:
         answer.headers["Location"] = request.url.path
         return answer
 
+    async def explain(self, request: Request) -> Response:
+        """Where one execution is, or how it ended and why, in sentences."""
+        execution_id = request.path_params["execution_id"]
+        explanation = await self.service.explain(TENANT, execution_id)
+        return Response(render.explanation(execution_id, explanation), media_type=_JSON)
+
+    async def pool(self, _request: Request) -> Response:
+        """The warm pools: what waits, what should, and what is wrong, in numbers and sentences."""
+        now = self.service.now()
+        shown = [render.pool(pool, now) for pool in self.service.pools()]
+        return Response(orjson.dumps({"pools": shown}), media_type=_JSON)
+
     async def templates(self, _request: Request) -> Response:
         """What requests can choose as `template`, and how much of it they may ask for."""
         shown = [_template(template) for template in self.service.templates.values()]

@@ -158,6 +158,41 @@ class TemplateList(_Shape):
     templates: list[TemplateShape]
 
 
+class PoolShape(_Shape):
+    """A warm pool. Null where nothing was measured yet."""
+
+    template: str
+    digest: str = Field(description="What its sandboxes are made from; others do not count.")
+    desired: int = Field(description="Sandboxes that should wait.")
+    ready: int = Field(description="Sandboxes that wait.")
+    starting: int
+    taken: int = Field(description="Sandboxes of it that have a call.")
+    hits: int = Field(description="Calls to this process that found one waiting, since it started.")
+    misses: int = Field(description="Calls that did not.")
+    conflicts: int = Field(description="Claims that met a sandbox another call had, or that had died.")
+    replacement_seconds: float | None = Field(description="From creation to ready.")
+    refill_per_second: float | None = Field(description="Sandboxes that become ready a second while it fills.")
+    changed_at: str | None = Field(
+        description="When its sandboxes became what they are.", json_schema_extra={"format": "date-time"}
+    )
+    problems: list[str] = Field(description="What keeps it from its size.")
+    sentences: list[str] = Field(description="All of it for people and agents.")
+
+
+class PoolList(_Shape):
+    """Every warm pool, by template; none on the local backend."""
+
+    pools: list[PoolShape]
+
+
+class ExplanationShape(_Shape):
+    """An execution in sentences to act on. Their wording may change."""
+
+    id: str
+    summary: str
+    sentences: list[str]
+
+
 class HealthShape(_Shape):
     """Whether the service can run calls."""
 

@@ -1,12 +1,16 @@
-"""Who may run: a bounded number of slots and a bounded queue, first come first served. No I/O."""
+"""Who may run: a bounded number of slots and a bounded queue, fair between tenants. No I/O."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+from executor_api.domain.execution import Execution
+from executor_api.domain.template import Plan
 from executor_api.errors import SaturatedError
+from executor_api.service.fair_queue import FairQueue
 from executor_api.service.metrics import ServiceMetrics
+from executor_api.service.pool_gate import PoolGate
 
 _WEIGHT = 0.1
 """How much the newest service time counts in the running mean."""
@@ -17,7 +21,11 @@ _UNMEASURED = 1.0
 class Ticket:
     """One execution's place: in the queue until ``granted``, then in a slot."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: Execution, *, expected: bool = False) -> None:
+        self.tenant = record.tenant
+        self.execution_id = record.id
+        self.template = record.request.template
+        self.expected = expected  # to claim a sandbox of its template's pool
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.granted_at = 0.0
 
@@ -36,50 +44,71 @@ class Ticket:
 
 
 class Admission:
-    """Slots and the queue before them."""
+    """Slots, the queue before them, and before that the gate of templates that reject what their pool can't serve."""
 
-    def __init__(self, slots: int, most_waiting: int, monotonic: Callable[[], float], metrics: ServiceMetrics) -> None:
+    def __init__(
+        self,
+        slots: int,
+        most_waiting: int,
+        monotonic: Callable[[], float],
+        metrics: ServiceMetrics,
+        gate: PoolGate,
+    ) -> None:
         self._slots = slots
         self._most_waiting = most_waiting
         self._monotonic = monotonic
         self._metrics = metrics
+        self._gate = gate
         self._running = 0
-        self._waiting: dict[Ticket, None] = {}
+        self._waiting: FairQueue[Ticket] = FairQueue()
         self._turned_away = 0
         self._service_seconds: float | None = None
 
-    def enter(self) -> Ticket:
-        """Take a slot, or a place in the queue. Raises `SaturatedError` if there is neither."""
+    def enter(self, draft: Execution, plan: Plan) -> Ticket:
+        """Take a slot, or a place in the queue. Raises `SaturatedError` if there is neither, or no sandbox for it."""
         if self._running >= self._slots and len(self._waiting) >= self._most_waiting:
             self._turned_away += 1
             raise SaturatedError(
                 f"{self._running} executions run and {len(self._waiting)} wait, as many as this service allows",
                 self._retry_after(),
             )
-        return self.enter_accepted()
+        self._gate.check(plan)
+        self._gate.expect(draft.request.template)
+        return self._enter(Ticket(draft, expected=True))
 
-    def enter_accepted(self) -> Ticket:
+    def enter_accepted(self, record: Execution) -> Ticket:
         """Take a slot or a place for an execution accepted in an earlier life of the service: there is always one."""
-        ticket = Ticket()
-        self._waiting[ticket] = None
-        self._fill()
-        return ticket
+        return self._enter(Ticket(record))
 
-    def enter_running(self) -> Ticket:
+    def enter_running(self, record: Execution) -> Ticket:
         """Take a slot for a call that runs already, even beyond the limit."""
-        ticket = Ticket()
+        ticket = Ticket(record)
         self._hand_slot(ticket)
         self._tell()
         return ticket
 
+    def claimed(self, ticket: Ticket) -> None:
+        """It has a sandbox, of the pool or made for it. Nothing happens the second time."""
+        if ticket.expected:
+            ticket.expected = False
+            self._gate.claimed(ticket.template)
+
     def leave(self, ticket: Ticket) -> None:
         """Give back what the ticket stands for. Each ticket leaves once."""
-        if ticket in self._waiting:
-            del self._waiting[ticket]
-        elif ticket.holds_slot:
+        self.claimed(ticket)
+        if not self._waiting.remove(ticket.tenant, ticket.execution_id) and ticket.holds_slot:
             self._running -= 1
             self._measure(self._monotonic() - ticket.granted_at)
         self._fill()
+
+    def ahead(self, record: Execution) -> int | None:
+        """How many get a slot before this one; None if it does not wait for one here."""
+        return self._waiting.ahead(record.tenant, record.id)
+
+    def _enter(self, ticket: Ticket) -> Ticket:
+        self._waiting.add(ticket.tenant, ticket.execution_id, ticket)
+        self._fill()
+        return ticket
 
     def _retry_after(self) -> float:
         """Seconds until places are free for all who were turned away, this one being the last of them."""
@@ -93,9 +122,7 @@ class Admission:
 
     def _fill(self) -> None:
         while self._waiting and self._running < self._slots:
-            ticket = next(iter(self._waiting))
-            del self._waiting[ticket]
-            self._hand_slot(ticket)
+            self._hand_slot(self._waiting.pop())
         self._tell()
 
     def _hand_slot(self, ticket: Ticket) -> None:

@@ -13,6 +13,8 @@ import structlog
 
 from executor_api.backends.base import Backend, Health
 from executor_api.domain.execution import Event, Execution, Output
+from executor_api.domain.explain import Explanation, explain
+from executor_api.domain.pool import PoolStatus
 from executor_api.domain.template import Plan, Template, plan
 from executor_api.errors import NotFoundError, UnavailableError
 from executor_api.service.admission import Admission
@@ -23,6 +25,7 @@ from executor_api.service.intake import Intake, Submission
 from executor_api.service.ledger import Ledger
 from executor_api.service.live import Live
 from executor_api.service.metrics import NoMetrics, ServiceMetrics
+from executor_api.service.pool_gate import PoolGate
 from executor_api.service.recovery import take_up
 from executor_api.service.replica import Replica
 from executor_api.service.store import ListFilter, Page, Store
@@ -70,7 +73,9 @@ class ExecutionService:
         metrics: ServiceMetrics | None = None,
     ) -> None:
         clock, metrics = clock or Clock(), metrics or NoMetrics()
-        admission = Admission(limits.max_concurrency, limits.max_queue, clock.monotonic, metrics)
+        admission = Admission(
+            limits.max_concurrency, limits.max_queue, clock.monotonic, metrics, PoolGate(backend.pools, clock.monotonic)
+        )
         self._workplace = Workplace(backend, admission, clock, metrics)
         self._store = store
         backend.use_templates(templates)
@@ -162,6 +167,20 @@ class ExecutionService:
         """What the service itself took, for an execution that finished a moment ago."""
         return self._ledger.overhead(execution_id)
 
+    async def explain(self, tenant: str, execution_id: str) -> Explanation:
+        """The tenant's execution in sentences. Raises `NotFoundError`."""
+        record, work = await self.get(tenant, execution_id), self._workplace
+        pool = next((pool for pool in self.pools() if pool.template == record.request.template), None)
+        return explain(record, pool, work.admission.ahead(record), work.clock.now())
+
+    def pools(self) -> tuple[PoolStatus, ...]:
+        """Every warm pool as it is now, by template."""
+        return self._workplace.backend.pools()
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the service's clock."""
+        return self._workplace.clock.now()
+
     def health(self) -> Health:
         """The backend's, and our own."""
         health = self._workplace.backend.health()
@@ -181,7 +200,7 @@ class ExecutionService:
 
     async def _accept(self, draft: Execution, planned: Plan, timeline: Timeline) -> Execution:
         try:
-            accepted = await self._intake.accept(draft, self._check_open)
+            accepted = await self._intake.accept(draft, planned, self._check_open)
             if accepted.ticket is None:
                 return await self._ledger.record(accepted.record.id)
             timeline.mark("accepted")

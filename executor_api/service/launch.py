@@ -124,6 +124,7 @@ class Launch:
             self._live.change(cold_reason=_REFUSED)
             return None
         found = await self._workplace.backend.claim(claim)
+        self._workplace.admission.claimed(self._assignment.ticket)
         if isinstance(found, Miss):
             self._live.change(cold_reason=found.reason)
             return None

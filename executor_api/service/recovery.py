@@ -25,7 +25,7 @@ async def take_up(
         live=Live(record, store, await store.events(record.id)),
         plan=_plan_again(record, templates),
         # What was dispatched runs already, whether we have room or not.
-        ticket=admission.enter_running() if record.dispatched else admission.enter_accepted(),
+        ticket=admission.enter_running(record) if record.dispatched else admission.enter_accepted(record),
         timeline=timeline,
         recovered=True,
     )

@@ -1,4 +1,4 @@
-"""`executor-api get`, `list` and `cancel`: tables for people, JSON for programs."""
+"""`executor-api get`, `list`, `cancel`, `explain` and `pool`: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -86,3 +86,27 @@ def test_a_failing_service(service: Any, shell: Any) -> None:
     result = shell.run("list", "--url", service.url)
     assert result.returncode == 3
     assert b"answered 502 Bad Gateway; is it an executor-api?" in result.stderr
+
+
+def test_explain_prints_sentences(service: Any, shell: Any) -> None:
+    """The summary first, one sentence a line."""
+    service.will_answer({"id": service.id, "summary": "It failed.", "sentences": ["Because.", "Do this."]})
+    result = shell.run("explain", service.id, "--url", service.url)
+    assert result.stdout == b"It failed.\nBecause.\nDo this.\n"
+    assert service.seen[0].path == f"/v1/executions/{service.id}/explain"
+
+
+def test_pool_is_a_table(service: Any, shell: Any) -> None:
+    """A line a pool, and below what is wrong; `--json` prints what the service said."""
+    figures = {"desired": 10, "ready": 6, "starting": 2, "taken": 3, "hits": 9, "misses": 1, "conflicts": 0}
+    answer = {"pools": [{"template": "default", **figures, "problems": ["2 sandboxes pending for 41 s"]}]}
+    service.will_answer(answer)
+    service.will_answer(answer)
+    service.will_answer({"pools": []})
+    assert shell.run("pool", "--url", service.url).stdout.decode().splitlines() == [
+        "TEMPLATE  DESIRED  READY  STARTING  TAKEN  HITS  MISSES  CONFLICTS",
+        "default   10       6      2         3      9     1       0",
+        "default: 2 sandboxes pending for 41 s",
+    ]
+    assert json.loads(shell.run("pool", "--json", "--url", service.url).stdout) == answer
+    assert b"there is no warm pool" in shell.run("pool", "--url", service.url).stdout

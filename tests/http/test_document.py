@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 from support.http_service import Service, ServiceMaker
+from support.pool_status import pool
 
 from executor_api.http.openapi import REQUEST_EXAMPLES, answer_example
 from executor_api.http.problems import KINDS
@@ -37,10 +38,14 @@ async def test_real_answers_fit_their_schemas(service: Service) -> None:
         check(service, "ExecutionAnswer", (await service.client.post("/execute", json={"code": code})).json())
     check(service, "ExecutionPage", (await service.client.get("/executions")).json())
     check(service, "TemplateList", (await service.client.get("/templates")).json())
+    service.backend.statuses = (pool(problems=("none fits",)), pool(template="other", replacement_seconds=0.5))
+    check(service, "PoolList", (await service.client.get("/pool")).json())
     check(service, "HealthShape", (await service.client.get("/readyz")).json())
     check(service, "Problem", (await service.client.post("/execute", json={"code": 1, "x": 2})).json())
     unfinished = await service.client.get(f"/executions/{await service.waiting()}")
     check(service, "ExecutionAnswer", unfinished.json())
+    explained = await service.client.get(f"/executions/{unfinished.json()['id']}/explain")
+    check(service, "ExplanationShape", explained.json())
 
 
 @pytest.mark.parametrize("example", REQUEST_EXAMPLES.values(), ids=REQUEST_EXAMPLES)
@@ -59,6 +64,8 @@ async def test_the_document_covers_every_route_and_problem(service: Service) -> 
         "/executions",
         "/executions/{execution_id}",
         "/executions/{execution_id}/events",
+        "/executions/{execution_id}/explain",
+        "/pool",
         "/templates",
         "/healthz",
         "/readyz",
@@ -77,8 +84,12 @@ async def test_the_document_covers_every_route_and_problem(service: Service) -> 
 
 
 def test_the_answer_shown_is_one(service: Service) -> None:
-    """The example of an answer fits the schema of answers."""
+    """The examples of answers fit the schemas of answers."""
     check(service, "ExecutionAnswer", answer_example())
+    for path, schema in (("/pool", "PoolList"), ("/executions/{execution_id}/explain", "ExplanationShape")):
+        content = service.document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+        for example in content["examples"].values():
+            check(service, schema, example["value"])
 
 
 async def test_the_page_needs_nothing_from_elsewhere(service: Service) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 from support.http_service import Service
+from support.pool_status import pool
 
 from executor_api.domain.outcome import Reason
 from executor_api.http.metrics import OUTCOMES
@@ -56,6 +57,20 @@ async def test_slots_in_use_are_a_gauge(service: Service) -> None:
     """A running call is seen while it runs."""
     await service.waiting()
     assert (await samples(service))[sample("inflight_executions")] == 1
+
+
+async def test_pools_are_read_when_scraped(service: Service) -> None:
+    """Sandboxes by state, the target and the claims of every pool as they are at that moment."""
+    service.backend.statuses = (pool(ready=1), pool(template="gpu", desired=3))
+    assert (await samples(service))[sample("pool_pods", template="default", state="ready")] == 1
+    service.backend.statuses = (pool(ready=2, starting=4, hits=9, misses=8, conflicts=7),)
+    found = await samples(service)
+    states = [found[sample("pool_pods", template="default", state=state)] for state in ("ready", "starting", "taken")]
+    results = [
+        found[sample("pool_claims_total", template="default", result=result)] for result in ("hit", "miss", "conflict")
+    ]
+    assert (states, results) == ([2, 4, 0], [9, 8, 7])
+    assert sample("pool_target", template="gpu") not in found
 
 
 def test_every_reason_has_an_outcome() -> None:

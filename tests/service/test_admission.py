@@ -1,17 +1,31 @@
-"""Slots and queue: first come first served, never more than allowed, an honest word on when to come back."""
+"""Slots, queue and gate: tenants in turn, never more than allowed, an honest word on when to come back."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 from support.house import House, ended, submission
+from support.pool_status import pool
 from support.scripted import Script
 
+from executor_api.domain.execution import Execution
 from executor_api.domain.outcome import Status
+from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool_settings import MissPolicy, PoolSettings
+from executor_api.domain.request import ExecutionRequest
+from executor_api.domain.template import Plan, Template, plan
 from executor_api.errors import SaturatedError
 from executor_api.service.admission import Admission
-from executor_api.service.metrics import NoMetrics
+from executor_api.service.metrics import NoMetrics, ServiceMetrics
+from executor_api.service.pool_gate import PoolGate
+
+NUMBERS = itertools.count()
+TEMPLATES = {
+    "default": Template(name="default"),
+    "strict": Template(name="strict", pool=PoolSettings(size=2, miss=MissPolicy.REJECT)),
+}
 
 
 class Time:
@@ -39,11 +53,34 @@ class Gauges(NoMetrics):
         self.slots_taken = n
 
 
+def draft(tenant: str = "default", **request: object) -> tuple[Execution, Plan]:
+    """A new execution and its plan."""
+    planned = plan(ExecutionRequest.model_validate({"code": "1", **request}), TEMPLATES)
+    record = Execution(
+        id=str(next(NUMBERS)),
+        tenant=tenant,
+        request=planned.request,
+        status=Status.QUEUED,
+        created_at=0,
+        timeout_seconds=1,
+        template_digest="",
+    )
+    return record, planned
+
+
+def doors(
+    slots: int, most_waiting: int, time: Time | None = None, metrics: ServiceMetrics | None = None, *pools: PoolStatus
+) -> Admission:
+    """The admission of a service with these pools."""
+    clock = time or Time()
+    return Admission(slots, most_waiting, clock, metrics or NoMetrics(), PoolGate(lambda: pools, clock))
+
+
 async def test_slots_are_handed_on_in_order() -> None:
     """Whoever came first gets the next slot; one who left the queue is passed over, even in the same instant."""
     gauges = Gauges()
-    admission = Admission(2, 3, Time(), gauges)
-    first, second, third, fourth, fifth = (admission.enter() for _ in range(5))
+    admission = doors(2, 3, metrics=gauges)
+    first, second, third, fourth, fifth = (admission.enter(*draft()) for _ in range(5))
     assert [t.holds_slot for t in (first, second, third, fourth, fifth)] == [True, True, False, False, False]
     assert (gauges.slots_taken, gauges.waiting) == (2, 3)
     third.granted.cancel()  # its owner has stopped waiting and has had no time to leave
@@ -59,27 +96,107 @@ async def test_slots_are_handed_on_in_order() -> None:
 async def test_retry_after_follows_service_times_and_those_turned_away() -> None:
     """Each one turned away is told a later time than the one before, by measured seconds a slot takes."""
     time = Time()
-    admission = Admission(2, 0, time, NoMetrics())
-    tickets = [admission.enter() for _ in range(2)]
+    admission = doors(2, 0, time)
+    tickets = [admission.enter(*draft()) for _ in range(2)]
     assert refused(admission) == pytest.approx(0.5)  # nothing measured: a second a call, two slots
     time.seconds += 10
     admission.leave(tickets.pop())
-    tickets.append(admission.enter())
+    tickets.append(admission.enter(*draft()))
     assert [refused(admission) for _ in range(3)] == pytest.approx([5.0, 10.0, 15.0])
 
 
-def refused(admission: Admission) -> float:
+def refused(admission: Admission, **request: object) -> float:
     with pytest.raises(SaturatedError) as refusal:
-        admission.enter()
+        admission.enter(*draft(**request))
     return refusal.value.retry_after
+
+
+async def test_tenants_take_turns() -> None:
+    """One who sends much waits behind its own calls only; within a tenant the order is that of arrival."""
+    admission = doors(1, 10)
+    running = admission.enter(*draft())
+    drafts = [draft(tenant) for tenant in ("a", "a", "a", "b", "c", "b")]
+    tickets = {admission.enter(*entering): number for number, entering in enumerate(drafts)}
+    assert [admission.ahead(record) for record, _ in drafts] == [0, 3, 5, 1, 2, 4]
+    order = []
+    while True:
+        admission.leave(running)
+        granted = next((ticket for ticket in tickets if ticket.holds_slot), None)
+        if granted is None:
+            break
+        order.append(tickets.pop(granted))
+        running = granted
+    assert order == [0, 3, 4, 1, 5, 2]
+
+
+async def test_one_who_leaves_the_queue_makes_room_at_once() -> None:
+    """Its place is free for the next in the same instant, and its tenant's turn passes to others."""
+    admission = doors(1, 1)
+    running = admission.enter(*draft())
+    gone = admission.enter(*draft("a"))
+    refused(admission)
+    admission.leave(gone)
+    other = admission.enter(*draft("b"))
+    admission.leave(running)
+    assert (gone.holds_slot, other.holds_slot) == (False, True)
+
+
+async def test_a_strict_template_lets_in_as_many_as_have_a_sandbox() -> None:
+    """Accepted calls that have not claimed theirs yet count; a claim, or leaving without one, ends that."""
+    admission = doors(10, 10, None, None, pool(template="strict", ready=2, refill_per_second=4.0))
+    first, second = (admission.enter(*draft(template="strict")) for _ in range(2))
+    assert refused(admission, template="strict") == pytest.approx(0.25)
+    admission.claimed(first)
+    third = admission.enter(*draft(template="strict"))
+    refused(admission, template="strict")
+    for ticket in (first, second, third):
+        admission.leave(ticket)
+    assert [admission.enter(*draft(template="strict")).holds_slot for _ in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        ({"refill_per_second": 2.0}, [0.5, 1.0, 1.5]),
+        ({"replacement_seconds": 3.0}, [3.0, 6.0, 9.0]),
+        ({}, [1.0, 2.0, 3.0]),
+    ],
+    ids=["refill rate", "time to replace one", "nothing"],
+)
+async def test_retry_after_of_a_pool_follows_what_was_measured(
+    measured: dict[str, float], expected: list[float]
+) -> None:
+    """Each one turned away gets a sandbox of its own promised, and promises whose time has come are forgotten."""
+    time = Time()
+    admission = doors(10, 10, time, None, pool(template="strict", ready=0, **measured))
+    assert [refused(admission, template="strict") for _ in range(3)] == pytest.approx(expected)
+    time.seconds += 100
+    assert refused(admission, template="strict") == pytest.approx(expected[0])
+
+
+@pytest.mark.parametrize(
+    ("request_", "pools"),
+    [
+        ({"template": "default"}, (pool(ready=0),)),
+        ({"template": "strict"}, ()),
+        ({"template": "strict", "resources": {"cpu": "2"}}, (pool(template="strict", ready=0),)),
+        ({"template": "strict", "isolation": "reuse"}, (pool(template="strict", ready=0),)),
+    ],
+    ids=["cold", "no pool here", "other resources", "reuse"],
+)
+async def test_only_what_a_pool_could_serve_is_turned_away(
+    request_: dict[str, object], pools: tuple[PoolStatus, ...]
+) -> None:
+    """Calls that go cold anyway, or may have a sandbox of their tenant's, pass the gate."""
+    assert doors(1, 0, None, None, *pools).enter(*draft(**request_)).holds_slot
 
 
 async def test_what_was_accepted_before_always_has_a_place() -> None:
     """After a restart, running calls have slots beyond the limit and queued ones places beyond the queue."""
     gauges = Gauges()
-    admission = Admission(1, 0, Time(), gauges)
-    running = [admission.enter_running() for _ in range(3)]
-    queued = [admission.enter_accepted() for _ in range(2)]
+    admission = doors(1, 0, metrics=gauges)
+    running = [admission.enter_running(draft()[0]) for _ in range(3)]
+    queued = [admission.enter_accepted(draft()[0]) for _ in range(2)]
     assert (gauges.slots_taken, gauges.waiting) == (3, 2)
     for ticket in running:
         admission.leave(ticket)

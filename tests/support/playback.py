@@ -109,6 +109,7 @@ class PlaybackBackend:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     problems: tuple[str, ...] = ()
     fault: Exception | None = None
+    statuses: tuple[PoolStatus, ...] = ()
 
     async def start(self) -> None:
         return
@@ -128,7 +129,7 @@ class PlaybackBackend:
         return Miss("nothing waits")
 
     def pools(self) -> tuple[PoolStatus, ...]:
-        return ()
+        return self.statuses
 
     async def create(self, name: str, claim: Claim) -> PlaybackSandbox:
         return PlaybackSandbox(name, self)

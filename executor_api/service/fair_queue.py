@@ -1,0 +1,53 @@
+"""Those who wait, tenant by tenant in turn; within one tenant first come first served. No I/O, every step O(1)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """Each has a tenant and a key, which is unique while it waits."""
+
+    def __init__(self) -> None:
+        self._tenants: OrderedDict[str, OrderedDict[str, T]] = OrderedDict()  # the first one is next
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, tenant: str, key: str, item: T) -> None:
+        """Go behind all others of the tenant; a tenant of whom nobody waited has its turn last."""
+        self._tenants.setdefault(tenant, OrderedDict())[key] = item
+        self._length += 1
+
+    def remove(self, tenant: str, key: str) -> bool:
+        """Leave; False if it was not waiting."""
+        waiting = self._tenants.get(tenant)
+        if waiting is None or waiting.pop(key, None) is None:
+            return False
+        self._length -= 1
+        if not waiting:
+            del self._tenants[tenant]
+        return True
+
+    def pop(self) -> T:
+        """The next one, whose tenant's turn comes again after all others'. Raises ``KeyError`` if nobody waits."""
+        tenant, waiting = self._tenants.popitem(last=False)
+        _, item = waiting.popitem(last=False)
+        self._length -= 1
+        if waiting:
+            self._tenants[tenant] = waiting
+        return item
+
+    def ahead(self, tenant: str, key: str) -> int | None:
+        """How many have their turn before this one as things stand; None if it does not wait. O(n), for people."""
+        own = list(self._tenants.get(tenant, ()))
+        if key not in own:
+            return None
+        place, order = own.index(key), list(self._tenants)
+        turn = order.index(tenant)
+        others = (min(len(self._tenants[name]), place + (at < turn)) for at, name in enumerate(order) if at != turn)
+        return place + sum(others)

@@ -1,0 +1,66 @@
+"""Turns calls away at the door whose template would rather refuse them than have them wait for a sandbox."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool_settings import MissPolicy
+from executor_api.domain.request import Isolation
+from executor_api.domain.template import Plan
+from executor_api.errors import SaturatedError
+
+_UNMEASURED = 1.0
+"""Seconds a sandbox is taken to need before one was measured."""
+
+
+class PoolGate:
+    """Knows how many sandboxes wait and how many calls were let in that have not taken theirs yet."""
+
+    def __init__(self, pools: Callable[[], Sequence[PoolStatus]], monotonic: Callable[[], float]) -> None:
+        self._pools = pools
+        self._monotonic = monotonic
+        self._unclaimed: Counter[str] = Counter()
+        self._promised: dict[str, float] = {}  # by template: the instant told to the last one turned away
+
+    def check(self, plan: Plan) -> None:
+        """Raise `SaturatedError` if its template rejects calls that find no sandbox, and there is none for it."""
+        if plan.template.pool.miss is not MissPolicy.REJECT or not _needs_pool(plan):
+            return
+        name = plan.template.name
+        pool = next((item for item in self._pools() if item.template == name), None)
+        if pool is None or pool.ready > self._unclaimed[name]:
+            return
+        why = f": {pool.problems[0]}" if pool.problems else ""
+        raise SaturatedError(
+            f"no sandbox of template {name!r} is free ({pool.ready} wait for {self._unclaimed[name]} calls accepted "
+            f"before, {pool.starting} are being made){why}",
+            self._retry_after(pool),
+        )
+
+    def expect(self, template: str) -> None:
+        """A call was let in that will take one."""
+        self._unclaimed[template] += 1
+
+    def claimed(self, template: str) -> None:
+        """One of those let in has its sandbox, or will not take any."""
+        self._unclaimed[template] -= 1
+        if not self._unclaimed[template]:
+            del self._unclaimed[template]
+
+    def _retry_after(self, pool: PoolStatus) -> float:
+        """Seconds until there is one for this call as well, behind those let in and those turned away before."""
+        pace = 1 / pool.refill_per_second if pool.refill_per_second else pool.replacement_seconds or _UNMEASURED
+        now = self._monotonic()
+        let_in = now + (self._unclaimed[pool.template] - pool.ready) * pace
+        promised = max(let_in, self._promised.get(pool.template, now)) + pace
+        self._promised[pool.template] = promised
+        return promised - now
+
+
+def _needs_pool(plan: Plan) -> bool:
+    """Whether only a waiting sandbox would do: others have one made, or may find one kept for their tenant."""
+    asked = plan.request.resources
+    is_default = asked.gpu is None and asked.cpu is asked.memory is asked.ephemeral_storage is None
+    return is_default and plan.request.isolation is Isolation.SINGLE_USE
