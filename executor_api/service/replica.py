@@ -47,12 +47,12 @@ class Replica:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._again_and_again(self._beats))
             tasks.create_task(self._again_and_again(self._rounds))
             tasks.create_task(self._again_and_again(self._listen))
 
     async def round(self) -> None:
-        """Show that we live, take up what nobody drives, do what others asked for. Raises `UnavailableError`."""
-        await self._replicas.beat()
+        """Take up what nobody drives, do what others asked for. Raises `UnavailableError`."""
         now = self._clock.monotonic()
         # If we could not reach the store, maybe nobody could: then the others are not dead, only silent.
         silence = self._silent_seconds if now >= self._patient_until else _FOR_EVER
@@ -88,6 +88,12 @@ class Replica:
         await asyncio.gather(
             *(self.cancel(execution_id) for execution_id in orders.cancel & self._ledger.drives.keys())
         )
+
+    async def _beats(self) -> None:
+        """Apart from the rounds, which may have much to do."""
+        while True:
+            await self._replicas.beat()
+            await asyncio.sleep(ROUND_SECONDS)
 
     async def _rounds(self) -> None:
         while True:

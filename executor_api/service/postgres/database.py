@@ -16,7 +16,8 @@ from executor_api.service.clock import backoff
 
 T = TypeVar("T")
 
-_CONNECTIONS = 16
+_QUEUE_SECONDS = 30.0
+"""How long a burst may wait for a connection."""
 _TIMEOUTS = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -32,8 +33,9 @@ _REPEAT_SECONDS = 5.0
 class Database:
     """One PostgreSQL database. Every operation may be repeated after its answer was lost, and must bear that."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connections: int) -> None:
         self._url = url
+        self._connections = connections
         self._engine: AsyncEngine | None = None
 
     @property
@@ -47,9 +49,9 @@ class Database:
             "postgresql+psycopg://",
             async_creator=self._connect,
             isolation_level="AUTOCOMMIT",
-            pool_size=_CONNECTIONS,
+            pool_size=self._connections,
             max_overflow=0,
-            pool_timeout=_REPEAT_SECONDS,
+            pool_timeout=_QUEUE_SECONDS,
         )
 
     async def close(self) -> None:

@@ -20,6 +20,8 @@ from executor_api.service.postgres.schema import prepare
 from executor_api.service.record_codec import check_same_request, decode_record, encode_cursor, encode_record
 from executor_api.service.store import Change, Created, ListFilter, Orders, Page, TakenOverError
 
+_CONNECTIONS = 16
+_CONNECTIONS_APART = 2  # no burst of calls may keep us from showing that we live
 _PRUNE_TOGETHER = 50  # executions deleted in one transaction, so that calls' writes come between
 
 
@@ -29,18 +31,21 @@ class PostgresStore:
     def __init__(self, url: str, replica: str) -> None:
         self._url = url
         self._replica = replica
-        self._database = Database(url)
-        self.replicas = PostgresReplicas(self._database, replica)
+        self._database = Database(url, _CONNECTIONS)
+        self._apart = Database(url, _CONNECTIONS_APART)
+        self.replicas = PostgresReplicas(self._apart, replica)
 
     async def open(self) -> None:
         """Migrate where needed, and announce the replica. Raises `ConfigurationError` with the fix."""
         await asyncio.get_running_loop().run_in_executor(None, prepare, self._url)
         self._database.open()
+        self._apart.open()
         await self.replicas.beat()
 
     async def close(self) -> None:
         """Close the connections. Safe to call twice, and on a store that could not be opened."""
         await self._database.close()
+        await self._apart.close()
 
     async def create(self, execution: Execution) -> Created:
         """Record a new execution, driven here, or return the one its idempotency key has made before."""
