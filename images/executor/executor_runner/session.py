@@ -13,6 +13,8 @@ from executor_runner.runner import AlreadyClaimedError, Runner
 
 _READ = 64 * 1024
 """Bytes of one read: what malloc serves without asking the kernel for memory each time."""
+_REFUSE_SECONDS = 1.0
+"""How long a refusal waits for room behind a large journal; nothing else is left to do."""
 _HOLD_SECONDS = 0.005
 """How long the word that a call has started waits for something else to say: many calls are over by then."""
 
@@ -107,5 +109,6 @@ class Session:
             while self._sock.recv(_READ):
                 pass
         with contextlib.suppress(OSError):
+            self._sock.settimeout(_REFUSE_SECONDS)
             self._sock.send(REFUSED)
         self._loop.stop()
