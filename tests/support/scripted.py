@@ -295,7 +295,7 @@ class ScriptedBackend:
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
         """Delete what nobody wants."""
-        doomed = [name for name in self.sandboxes if not await is_wanted(self._execution_of(name))]
+        doomed = [name for name in list(self.sandboxes) if not await is_wanted(self._execution_of(name))]
         for name in doomed:
             await self.sandboxes.pop(name).release()
             self.deleted.put_nowait(name)
