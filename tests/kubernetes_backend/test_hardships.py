@@ -74,11 +74,11 @@ async def test_log_is_waited_for_while_the_kubelet_is_away(world: World) -> None
     """A log that can't be had for some seconds is a copy of the result still."""
     sandbox = await ready(await world.started())
     token = sandbox_token(MASTER_KEY, "x-1")
-    world.api.logs["x-1-abcde"] = b"out| before\n" + podlog.render_end(token, report(stdout_bytes=7))
+    world.api.logs["x-1-abcde"] = b"out| before\n" + podlog.render_end(token, report("e-x-1", stdout_bytes=7))
     world.api.fail("GET", "/log", lambda: status(500, "InternalError", "dial tcp 10.0.0.1:10250: refused"), times=6)
     await world.end_pod("x-1")
     words = await sandbox.last_words()
-    assert (words.source, words.report) == ("log", report(stdout_bytes=7))
+    assert (words.source, words.report) == ("log", report("e-x-1", stdout_bytes=7))
     assert words.log is not None
     assert words.log.frames == [(FrameKind.STDOUT, b"before\n")]
 

@@ -25,12 +25,12 @@ def _disruption(reason: str, message: str = "") -> list[Object]:
 async def test_report_comes_from_the_termination_message(world: World) -> None:
     """The verdict is in the pod's status, the output in its log."""
     sandbox = await ready(await world.started())
-    sealed = podlog.sealed(TOKEN, report(stdout_bytes=7))
-    world.api.logs["x-1-abcde"] = LOG + podlog.render_end(TOKEN, report(stdout_bytes=7))
+    sealed = podlog.sealed(TOKEN, report("e-x-1", stdout_bytes=7))
+    world.api.logs["x-1-abcde"] = LOG + podlog.render_end(TOKEN, report("e-x-1", stdout_bytes=7))
     await world.end_pod("x-1", message=sealed.decode())
     words = await sandbox.last_words()
     assert not await sandbox.alive()
-    assert (words.report, words.source) == (report(stdout_bytes=7), "status")
+    assert (words.report, words.source) == (report("e-x-1", stdout_bytes=7), "status")
     assert words.log is not None
     assert words.log.frames == [(FrameKind.STDOUT, b"before\n")]
 
@@ -38,18 +38,28 @@ async def test_report_comes_from_the_termination_message(world: World) -> None:
 async def test_report_comes_from_the_log(world: World) -> None:
     """A log that has its end is a whole copy, where the termination message has only the verdict or nothing."""
     sandbox = await ready(await world.started())
-    whole = report(value_json="[1]")
+    whole = report("e-x-1", value_json="[1]")
     world.api.logs["x-1-abcde"] = LOG + podlog.render_end(TOKEN, whole)
-    await world.end_pod("x-1", message=podlog.sealed(TOKEN, report()).decode())
+    await world.end_pod("x-1", message=podlog.sealed(TOKEN, report("e-x-1")).decode())
     words = await sandbox.last_words()
     assert (words.report, words.source) == (whole, "log")
+
+
+async def test_what_the_call_before_left_in_a_reused_sandbox_is_not_this_ones(world: World) -> None:
+    """A sandbox that died before it took the next call still shows the last one: neither report nor output counts."""
+    sandbox = await ready(await world.started())
+    before = report("another", stdout_bytes=7)
+    world.api.logs["x-1-abcde"] = LOG + podlog.render_end(TOKEN, before)
+    await world.end_pod("x-1", message=podlog.sealed(TOKEN, before).decode(), code=1)
+    words = await sandbox.last_words()
+    assert (words.report, words.log, words.source) == (None, None, "evidence")
 
 
 async def test_forged_report_is_none(world: World) -> None:
     """Text that user code left in the termination message or the log is no report."""
     sandbox = await ready(await world.started())
-    world.api.logs["x-1-abcde"] = LOG + podlog.render_end("guess", report())
-    await world.end_pod("x-1", message=podlog.sealed("guess", report()).decode(), code=1)
+    world.api.logs["x-1-abcde"] = LOG + podlog.render_end("guess", report("e-x-1"))
+    await world.end_pod("x-1", message=podlog.sealed("guess", report("e-x-1")).decode(), code=1)
     words = await sandbox.last_words()
     assert (words.report, words.source, words.evidence.reason) == (None, "evidence", Reason.SANDBOX_LOST)
 

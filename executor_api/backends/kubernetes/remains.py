@@ -32,12 +32,14 @@ _SMALL_LOG = 1024 * 1024
 _LOG_TIMEOUT = aiohttp.ClientTimeout(total=LOG_SECONDS)
 
 
-async def last_words(cluster: Cluster, job: str, token: str) -> LastWords:
+async def last_words(cluster: Cluster, job: str, token: str, execution_id: str) -> LastWords:
     """Gather everything. Never raises."""
     pod = await _ended(cluster, job)
     written = pod and pod.terminated and podlog.unseal(token, pod.terminated.message.encode())
     log = None if pod is None else await _read_log(cluster, pod, token)
-    report, source = _best(written or None, log)
+    if log is not None and _is_anothers(log.report, execution_id):
+        log = None  # of the call before in the same sandbox
+    report, source = _best(None if _is_anothers(written or None, execution_id) else written or None, log)
     evidence = ending(pod, await cluster.job(job))
     return LastWords(evidence, report, log, source)
 
@@ -53,6 +55,10 @@ async def _ended(cluster: Cluster, job: str) -> PodSnapshot | None:
     if pod is not None and pod.deleting and not pod.ended:
         pod = await cluster.pods.wait(job, lambda seen: seen is not None and seen.ended, LEAVING_SECONDS)
     return pod
+
+
+def _is_anothers(report: Report | None, execution_id: str) -> bool:
+    return report is not None and report.get("execution_id") != execution_id
 
 
 def _best(written: Report | None, log: LogCopy | None) -> tuple[Report | None, str]:

@@ -144,7 +144,8 @@ class KubernetesSandbox:
 
     async def last_words(self) -> LastWords:
         """What is left of it. Never raises."""
-        return await remains.last_words(self._cluster, self._identity.job, self._identity.token)
+        identity = self._identity
+        return await remains.last_words(self._cluster, identity.job, identity.token, identity.execution_id)
 
     async def evidence(self) -> Evidence | None:
         """Why somebody outside told it to end."""
