@@ -164,7 +164,7 @@ async def test_a_cancel_that_was_recorded_keeps_a_call_from_running(house: House
     finished, _ = await settled(house, execution)
     await house.services[-1].stop(5)
     assert finished.status is Status.CANCELLED
-    assert (sandbox.calls, sandbox.releases) == ([], 1)
+    assert (sandbox.calls, sandbox.dead) == ([], True)
 
 
 async def test_a_cancel_that_was_recorded_ends_a_running_call(house: House) -> None:
