@@ -20,7 +20,7 @@ START_SLACK = 5.0
 SEARCH_SECONDS = 300.0
 """How long after a restart we try to ask for the sandbox of a call that ran, beyond the call's own timeout."""
 SEARCH_PAUSE = 5.0
-MOST_REFUSALS = 3
+MOST_REFUSALS = 8
 """So many waiting sandboxes may turn out to be taken or dead before the call has one made for it."""
 
 _REFUSED = f"{MOST_REFUSALS} waiting sandboxes turned out to be taken by others, or to have died"

@@ -25,7 +25,7 @@ from executor_api.errors import UnavailableError
 
 ROUND_SECONDS = 1.0
 """The longest between two rounds."""
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.25
 """The shortest: calls that have just got their sandboxes go before the making of others."""
 LISTEN_SECONDS = 1.0
 """How long a new keeper listens before its first round: its predecessor's last creations may be on their way."""
