@@ -33,18 +33,19 @@ class OneCall:
         self.backend = backend
         self.plan: Plan = plan(ExecutionRequest(**request), {"default": Template(name="default", **(template or {}))})
         self.name = f"x-{secrets.token_hex(8)}"
+        self.execution_id = f"e-{self.name}"
         self.frames: list[Frame] = []
         self.decoder = FrameDecoder()
 
     async def ready(self) -> KubernetesSandbox:
         """Make the sandbox and wait until it can be dialled."""
-        sandbox = await self.backend.create(self.name, Claim(f"e-{self.name}", "t", self.plan))
+        sandbox = await self.backend.create(self.name, Claim(self.execution_id, "t", self.plan))
         await sandbox.ready()
         return sandbox
 
     def source(self, sandbox: KubernetesSandbox) -> AbstractAsyncContextManager[AsyncGenerator[bytes, None]]:
         """Dispatch the call; gives its journal and closes the connection behind it."""
-        return aclosing(sandbox.dispatch(encode_json(runner_call(self.plan, f"e-{self.name}", "t"))))
+        return aclosing(sandbox.dispatch(encode_json(runner_call(self.plan, self.execution_id, "t"))))
 
     async def read(self, source: AsyncIterator[bytes], enough: FrameKind = FrameKind.REPORT) -> None:
         """Read until a frame of this kind."""

@@ -68,7 +68,7 @@ async def test_restarted_service_finds_the_running_call(backends: Backends) -> N
     await first.stop()
     await second.start()
     await until_ready(second)
-    found = await second.find(call.name)
+    found = await second.find(call.name, call.execution_id)
     assert found is not None
     await call.read(found.resume(call.decoder.offset))
     await found.release()

@@ -41,7 +41,7 @@ async def test_sandbox_that_does_not_start(
     call = OneCall(backend, template, code="1", **request_fields)
     with pytest.raises(SandboxFailedError) as caught:
         await call.ready()
-    found = await backend.find(call.name)
+    found = await backend.find(call.name, call.execution_id)
     if found is not None:
         await found.release()
     assert (caught.value.evidence.reason, part in caught.value.evidence.message) == (reason, True), (
@@ -55,7 +55,7 @@ async def test_quota(backend: KubernetesBackend, own_namespace: Namespace) -> No
     with own_namespace.quota(pods="0"), pytest.raises(SandboxFailedError) as caught:
         await call.ready()
     assert caught.value.evidence.reason is Reason.QUOTA
-    found = await backend.find(call.name)
+    found = await backend.find(call.name, call.execution_id)
     assert found is not None
     await found.release()
 
