@@ -88,8 +88,7 @@ def test_a_pool_survives_its_service(space: Namespace, tmp_path: Path) -> None:
         before = set(waiting(space))
     with serve(space, tmp_path, templates) as service:
         assert service.execute({"code": "print(1)"})["sandbox"]["job"] in before
-        eventually(full(space, 3))
-        assert len(set(waiting(space)) & before) == 2
+        eventually(lambda: full(space, 3)() and len(set(waiting(space)) & before) == 2)
 
 
 def test_what_an_operator_does_to_a_pool(space: Namespace, tmp_path: Path) -> None:
