@@ -71,4 +71,11 @@ def arguments(process: psutil.Process) -> list[str]:
 
 def zombies() -> list[psutil.Process]:
     """Children of this process that nobody has waited for."""
-    return [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+    return [child for child in psutil.Process().children() if _is_zombie(child)]
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # waited for a moment ago
+        return False
