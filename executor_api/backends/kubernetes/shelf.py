@@ -12,10 +12,10 @@ from executor_api.domain.template import Plan, SandboxResources
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose sandbox it is, and what it is made from: only a call with the same may have it."""
+    """Whose sandbox it is, and of which template: only a call with the same may have it."""
 
     tenant: str
-    digest: str
+    template_digest: str
     resources: SandboxResources
 
 

@@ -127,7 +127,7 @@ class Supply:
 
     def _owner(self, claim: Claim) -> Owner:
         plan = claim.plan
-        return Owner(claim.tenant, self._factory.digest(plan.template, plan.resources), plan.resources)
+        return Owner(claim.tenant, plan.template.digest(), plan.resources)
 
     def _age(self, name: str) -> float:
         """Seconds since its Job was created."""
