@@ -15,8 +15,9 @@ from executor_runner.artifacts import collect
 from executor_runner.guard import Guard
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop, Timer
+from executor_runner.meter import Meter
 from executor_runner.place import Place
-from executor_runner.process import Ending, Reaper, count_zombies
+from executor_runner.process import Ending, count_zombies
 from executor_runner.protocol import VERSION
 from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_json
 from executor_runner.protocol.shapes import Call, Cause, Report
@@ -30,7 +31,6 @@ KILL_AGAIN_SECONDS = 0.05
 PICK_UP_SECONDS = 60.0
 """How long a spare may take to pick up its call, on a machine that has no time for it."""
 HEARTBEAT_SECONDS = 10.0
-_SHELL_KILLED = 128 + signal.SIGKILL
 
 
 class Phase(Enum):
@@ -66,10 +66,7 @@ class CallRun:
         self._message = ""
         self._ending: Ending | None = None
         self._census = (0, 0)
-        self._oom_kills = place.group.oom_kills() if place.group else 0
-        self._peak_before = place.group.peak_bytes() if place.group and _follows(call) else 0
-        place.reaper.largest_bytes = 0
-        self._cpu_before = Reaper.cpu_seconds()
+        self._meter = Meter(place.reaper, place.group, follows=_follows(call))
         self._began = self._started = self._ended = time.monotonic()
 
     @property
@@ -257,7 +254,8 @@ class CallRun:
         return skipped
 
     def _report(self, skipped: list[str]) -> Report:
-        self._blame_memory()
+        if self._cause is None and self._meter.killed_for_memory(self._ending):
+            self._cause, self._message = Cause.OUT_OF_MEMORY, "the kernel killed it for its memory limit"
         ending = self._ending or Ending(None, None)
         pump, reaper = self._pump, self._place.reaper
         report = Report(
@@ -273,10 +271,7 @@ class CallRun:
             stderr_dropped_bytes=pump.dropped_bytes(Stream.STDERR),
             run_ms=round((self._ended - self._started) * 1000, 3),
             collect_ms=round((time.monotonic() - self._ended) * 1000, 3),
-            usage={
-                "cpu_seconds": round(reaper.cpu_seconds() - self._cpu_before, 6),
-                "peak_memory_bytes": max(self._group_peak(), reaper.largest_bytes),
-            },
+            usage=self._meter.usage(self._guard.peak_bytes()),
             processes={
                 "left_behind": self._census[0],
                 "zombies": self._census[1],
@@ -292,19 +287,6 @@ class CallRun:
         if skipped:
             report["artifacts_skipped"] = skipped
         return report
-
-    def _group_peak(self) -> int:
-        """The kernel keeps one peak for all calls of a sandbox: it is this call's only if it has risen."""
-        peak = self._guard.peak_bytes()
-        return peak if peak > self._peak_before else 0
-
-    def _blame_memory(self) -> None:
-        """The kernel may have been faster than the guard: it leaves a SIGKILL, and a count in the control group."""
-        group, ending = self._place.group, self._ending
-        if self._cause is not None or group is None or ending is None or group.oom_kills() <= self._oom_kills:
-            return
-        if ending.signal == signal.SIGKILL or ending.exit_code == _SHELL_KILLED:
-            self._cause, self._message = Cause.OUT_OF_MEMORY, "the kernel killed it for its memory limit"
 
 
 def _follows(call: Call) -> bool:
