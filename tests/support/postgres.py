@@ -68,8 +68,10 @@ def postgres_server() -> Iterator[PostgresServer]:
             programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "executor", "-N", "--locale=C.UTF-8"
         )
         server.control("start")
-        yield server
-        server.control("stop", "-m", "immediate")
+        try:
+            yield server
+        finally:
+            server.control("stop", "-m", "immediate")
     finally:
         shutil.rmtree(folder)
 
