@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 
 from executor_api.domain.pool_settings import PoolSettings
 
 _WEIGHT = 0.2
 """How much the newest measurement counts in a running mean."""
+_PACE_COUNT = 20
+"""Sandboxes by which a pace is measured: they come in clusters, and what was odd is soon forgotten."""
 _RATE_SECONDS = 30.0
 """The time over which arrivals fade from memory."""
 _SPREAD = 2.0
@@ -69,8 +72,8 @@ class PoolStatus:
     hits: int  # since this process started, by its own calls
     misses: int
     conflicts: int
-    replacement_seconds: float | None = None  # from creation to ready
-    refill_per_second: float | None = None
+    replacement_seconds: float | None = None  # from its pod's showing to ready
+    refill_per_second: float | None = None  # while any is being made
     changed_at: float | None = None  # seconds since the epoch: when the template got its present digest
     problems: tuple[str, ...] = ()
 
@@ -118,13 +121,10 @@ def _surplus(fresh: Iterable[Member], count: int) -> list[Member]:
 
 @dataclass(slots=True)
 class Demand:
-    """Measures how fast sandboxes are taken and replaced, for a pool that sizes itself. Instants in seconds."""
+    """Measures how fast sandboxes are taken, for a pool that sizes itself. Instants in seconds."""
 
-    replacement_seconds: float | None = None
-    refill_interval: float | None = None
     _rate: float = 0.0
     _at: float | None = None
-    _last_ready: float | None = None
 
     def arrived(self, now: float) -> None:
         """One more call came, whether it found a sandbox or not."""
@@ -137,19 +137,38 @@ class Demand:
             return 0.0
         return self._rate * max(0.0, 1 - (now - self._at) / _RATE_SECONDS)
 
-    def replaced(self, seconds: float, now: float, *, more_to_come: bool) -> None:
-        """One became ready so long after its creation; ``more_to_come``: others are being made, so this is a pace."""
-        self.replacement_seconds = _mean(self.replacement_seconds, seconds)
-        if self._last_ready is not None:
-            self.refill_interval = _mean(self.refill_interval, max(0.001, now - self._last_ready))
-        self._last_ready = now if more_to_come else None
-
-    def size(self, settings: PoolSettings, now: float) -> int:
+    def size(self, settings: PoolSettings, replacement_seconds: float | None, now: float) -> int:
         """How many should wait: enough for the arrivals in the time a replacement takes."""
         if settings.size is not None:
             return settings.size
-        expected = self.rate(now) * (self.replacement_seconds or 1.0)
+        expected = self.rate(now) * (replacement_seconds or 1.0)
         return min(settings.ceiling, settings.floor + ceil(expected + _SPREAD * sqrt(expected)))
+
+
+@dataclass(slots=True)
+class Pace:
+    """Measures how fast sandboxes are made. Instants in seconds, of one clock.
+
+    Each counts with the time that it took beyond the one before it: time in which none was being made counts for none,
+    so a pool that nobody uses is not taken for a slow one.
+    """
+
+    replacement_seconds: float | None = None
+    """From the beginning of its making to ready, a running mean."""
+    _spent: deque[float] = field(default_factory=lambda: deque(maxlen=_PACE_COUNT))
+    _last_ready: float = -inf
+
+    def became_ready(self, began: float, now: float) -> None:
+        """One more is ready whose making began then."""
+        self.replacement_seconds = _mean(self.replacement_seconds, now - began)
+        self._spent.append(now - max(began, self._last_ready))
+        self._last_ready = now
+
+    @property
+    def refill_per_second(self) -> float | None:
+        """How many became ready a second while any was being made; None before the first."""
+        seconds = sum(self._spent)
+        return len(self._spent) / seconds if seconds > 0 else None
 
 
 def _mean(before: float | None, newest: float) -> float:

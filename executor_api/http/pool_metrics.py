@@ -46,7 +46,7 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, CounterMetricFami
         ),
         GaugeMetricFamily(
             "executor_pool_replacement_seconds",
-            "From a sandbox's creation to ready, a running mean.",
+            "From the showing of a sandbox's pod to ready, a running mean.",
             labels=["template"],
         ),
     )

@@ -170,8 +170,8 @@ class PoolShape(_Shape):
     hits: int = Field(description="Calls to this process that found one waiting, since it started.")
     misses: int = Field(description="Calls that did not.")
     conflicts: int = Field(description="Claims that met a sandbox another call had, or that had died.")
-    replacement_seconds: float | None = Field(description="From creation to ready.")
-    refill_per_second: float | None = Field(description="Sandboxes that become ready a second while it fills.")
+    replacement_seconds: float | None = Field(description="From its pod's showing to ready.")
+    refill_per_second: float | None = Field(description="Sandboxes that become ready a second while any is made.")
     changed_at: str | None = Field(
         description="When its sandboxes became what they are.", json_schema_extra={"format": "date-time"}
     )

@@ -51,7 +51,7 @@ class PoolGate:
 
     def _retry_after(self, pool: PoolStatus) -> float:
         """Seconds until there is one for this call as well, behind those let in and those turned away before."""
-        pace = 1 / pool.refill_per_second if pool.refill_per_second else pool.replacement_seconds or _UNMEASURED
+        pace = 1 / pool.refill_per_second if pool.refill_per_second else _UNMEASURED
         now = self._monotonic()
         let_in = now + (self._unclaimed[pool.template] - pool.ready) * pace
         promised = max(let_in, self._promised.get(pool.template, now)) + pace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor_api.domain.pool import Demand, Member, Phase, PoolPlan, Target, plan_pool
+from executor_api.domain.pool import Demand, Member, Pace, Phase, PoolPlan, Target, plan_pool
 from executor_api.domain.pool_settings import PoolSettings
 
 NOW = 10_000.0
@@ -72,22 +72,44 @@ def test_sandboxes_age_at_different_times() -> None:
 def test_a_pool_sizes_itself_by_arrivals_and_replacement_time() -> None:
     """Ten calls a second and two seconds a replacement want about twenty, and some for chance; silence, the floor."""
     demand, settings = Demand(), PoolSettings(floor=2, ceiling=50)
-    assert demand.size(settings, NOW) == 2
+    assert demand.size(settings, None, NOW) == 2
     now = NOW
     for _ in range(1000):
         now += 0.1
         demand.arrived(now)
-    demand.replaced(2.0, now, more_to_come=False)
-    assert 28 <= demand.size(settings, now) <= 34
-    assert demand.size(settings, now + 60) == 2
-    assert demand.size(PoolSettings(floor=2, ceiling=10), now) == 10
-    assert demand.size(PoolSettings(size=7), now) == 7
+    assert 28 <= demand.size(settings, 2.0, now) <= 34
+    assert demand.size(settings, 2.0, now + 60) == 2
+    assert demand.size(PoolSettings(floor=2, ceiling=10), 2.0, now) == 10
+    assert demand.size(PoolSettings(size=7), 2.0, now) == 7
 
 
-def test_the_pace_of_refilling_is_measured_while_there_is_more_to_refill() -> None:
-    """A pause with nothing to do is no slow refill."""
-    demand = Demand()
-    for second in range(5):
-        demand.replaced(1.0, NOW + second / 4, more_to_come=second < 4)
-    demand.replaced(1.0, NOW + 1000, more_to_come=False)
-    assert demand.refill_interval == pytest.approx(0.25)
+def made(*sandboxes: tuple[float, float]) -> Pace:
+    """The pace of sandboxes that began and were ready then."""
+    pace = Pace()
+    for began, ready in sandboxes:
+        pace.became_ready(NOW + began, NOW + ready)
+    return pace
+
+
+@pytest.mark.parametrize(
+    ("sandboxes", "rate"),
+    [
+        ([], None),
+        ([(0, 0.5)], 2.0),
+        ([(0, 0.5), (100, 100.5), (9000, 9000.5)], 2.0),
+        ([(0, 0.5), (0, 0.75), (0, 1.0), (0, 1.25)], 3.2),
+        ([(0, 0.5), (0, 0.5), (70, 70.5), (70, 70.5)], 4.0),
+        ([(30, 30.5), (0, 60.5)], 2 / 30.5),
+    ],
+    ids=["nothing", "one", "one at a time", "a burst", "pairs", "a slow one beside a fast one"],
+)
+def test_the_pace_counts_only_time_in_which_any_is_made(sandboxes: list[tuple[float, float]], rate: float) -> None:
+    """A pause with nothing to do is no slow refill, and what is made side by side is quicker than one by one."""
+    assert made(*sandboxes).refill_per_second == (rate and pytest.approx(rate))
+
+
+def test_the_pace_is_that_of_late() -> None:
+    """One that took ten minutes is forgotten after twenty others."""
+    pace = made((0, 600), *((n, n + 0.25) for n in range(1000, 1020)))
+    assert pace.refill_per_second == pytest.approx(4.0)
+    assert pace.replacement_seconds == pytest.approx(0.25, abs=10)

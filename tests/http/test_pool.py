@@ -55,7 +55,7 @@ async def test_a_pool_in_numbers_and_sentences(service: Service) -> None:
 
 async def test_an_empty_pool_that_rejects_is_a_429_before_any_work(service: Service) -> None:
     """Whole seconds in `Retry-After`, the pool's problem in the detail, no record, no call; a retry finds room."""
-    empty = pool(template="strict", ready=0, replacement_seconds=2.5, problems=("quota is used up",))
+    empty = pool(template="strict", ready=0, refill_per_second=0.4, problems=("quota is used up",))
     service.backend.statuses = (empty,)
     refusal = await service.client.post("/execute", json=STRICT)
     assert (refusal.status_code, refusal.headers["retry-after"]) == (429, "3")

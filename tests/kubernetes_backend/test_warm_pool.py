@@ -96,6 +96,44 @@ async def test_only_one_replica_keeps_the_pool(world: World) -> None:
     assert [pool(backend).ready for backend in backends] == [3, 3]
 
 
+async def test_every_replica_measures_how_fast_the_pool_fills(world: World) -> None:
+    """Both see the same sandboxes become ready, whoever has them made; what was there before tells nothing."""
+    wanted = template(4)
+    backends = [await world.pooled(wanted)]
+    await until(lambda: pool(backends[0]).refill_per_second)
+    backends.append(await world.pooled(wanted))
+    assert pool(backends[1]).refill_per_second is pool(backends[1]).replacement_seconds is None
+    world.pool_running = False
+    for name in world.waiting():
+        await world.end_pod(name, code=137, reason="Error")
+    await until(lambda: all(pool(backend).starting == 4 for backend in backends))
+    started = [name for name in world.waiting() if name not in world.runners]
+    for name in started:
+        await asyncio.sleep(0.2)
+        await world.run_pod(name)
+    await until(lambda: all(pool(backend).ready == 4 for backend in backends))
+    seen = pool(backends[1]).refill_per_second
+    assert seen is not None
+    assert 2 < seen < 5.5
+
+
+async def test_a_sandbox_counts_that_another_replicas_call_was_faster_to_find(world: World) -> None:
+    """It was ready, though it never answered us: a pool that is used up at once is not taken for a slow one."""
+    world.pool_running = False
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    await until(lambda: pool(backend).starting == 1)
+    (name,) = world.waiting()
+    world.pod_ip = await world.stranger()  # who does not answer as a runner does that has no call yet
+    await world.run_pod(name)
+    await until(lambda: world.strangers_requests)
+    job = world.api.objects.get("jobs", name)
+    assert job is not None
+    job["metadata"]["labels"][names.STATE] = "claimed"
+    await world.api.objects.put("jobs", job)
+    await until(lambda: pool(backend).refill_per_second)
+
+
 async def test_a_restarted_service_finds_its_pool(world: World) -> None:
     """The pool is in the cluster: nothing is made anew."""
     wanted = template(3)

@@ -158,10 +158,10 @@ async def test_a_strict_template_lets_in_as_many_as_have_a_sandbox() -> None:
     ("measured", "expected"),
     [
         ({"refill_per_second": 2.0}, [0.5, 1.0, 1.5]),
-        ({"replacement_seconds": 3.0}, [3.0, 6.0, 9.0]),
+        ({"refill_per_second": 0.25}, [4.0, 8.0, 12.0]),
         ({}, [1.0, 2.0, 3.0]),
     ],
-    ids=["refill rate", "time to replace one", "nothing"],
+    ids=["fast", "slow", "nothing"],
 )
 async def test_retry_after_of_a_pool_follows_what_was_measured(
     measured: dict[str, float], expected: list[float]

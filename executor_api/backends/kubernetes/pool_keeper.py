@@ -76,7 +76,7 @@ class _Work:
 
     expected: dict[str, float] = field(default_factory=dict)  # by name: when it was asked for
     backoff: _Backoff = field(default_factory=_Backoff)
-    started: dict[str, float] = field(default_factory=dict)  # ours, not ready yet: when they were asked for
+    started: set[str] = field(default_factory=set)  # ours, not ready yet
 
 
 class PoolKeeper:
@@ -121,7 +121,8 @@ class PoolKeeper:
         """How many should wait, for the calls to come and for those that wait already."""
         settings = pool.sandboxes.template.pool
         waiting = pool.waiting_calls if settings.miss is MissPolicy.WAIT else 0
-        return pool.demand.size(settings, self._now()) + waiting
+        replacement_seconds = self._roster.pace(pool.name).replacement_seconds
+        return pool.demand.size(settings, replacement_seconds, self._now()) + waiting
 
     async def _next(self) -> None:
         try:
@@ -144,32 +145,32 @@ class PoolKeeper:
         target = Target(sandboxes.digest, self.desired(pool), sandboxes.template.pool.max_idle_seconds)
         plan = plan_pool(target, members, len(work.expected), self._now())
         by_name = {item.name: item for item in members}
-        self._retire(by_name[name] for name in plan.retire if self._roster.is_over(name, clock))
+        self._retire(by_name[name] for name in plan.retire if self._roster.is_over(name))
         if clock >= work.backoff.until:
             for _ in range(plan.create):
                 self._create(pool, work)
         self._look_at_late(item for item in members if item.phase is Phase.STARTING)
 
     def _take_note(self, pool: WarmPool, work: _Work, members: list[Member], clock: float) -> None:
-        """Strike out what was expected and is there; measure what has become ready; back off from what dies."""
+        """Strike out what was expected and is there; back off from what dies before it is ready."""
         for name, asked in list(work.expected.items()):
             if self._roster.has(name) or clock - asked > EXPECT_SECONDS:
                 del work.expected[name]
         for item in members:
             if item.phase is Phase.STARTING or item.name not in work.started:
                 continue
-            asked = work.started.pop(item.name)
+            work.started.discard(item.name)
             if item.phase is Phase.ENDED:
                 work.backoff.failed(clock)
                 pool.problems["ends"] = "sandboxes end as soon as they have started; see the log of one"
             else:
-                pool.demand.replaced(clock - asked, clock, more_to_come=bool(work.started))
                 work.backoff.worked()
                 pool.problems.clear()
 
     def _create(self, pool: WarmPool, work: _Work) -> None:
-        name, clock = self._hands.new_name(), self._clock()
-        work.expected[name] = work.started[name] = clock
+        name = self._hands.new_name()
+        work.expected[name] = self._clock()
+        work.started.add(name)
         self._spawn(self._created(pool, work, name))
 
     async def _created(self, pool: WarmPool, work: _Work, name: str) -> None:
@@ -179,7 +180,7 @@ class PoolKeeper:
             _log.warning("a sandbox for the pool could not be made", template=pool.name, error=str(error))
             pool.problems["creation"] = str(error)
             work.backoff.failed(self._clock())
-            work.started.pop(name, None)
+            work.started.discard(name)
             if isinstance(error, SandboxFailedError):
                 work.expected.pop(name, None)  # refused, so it will not come; else it may
 

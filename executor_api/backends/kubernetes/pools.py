@@ -32,7 +32,7 @@ class Pools:
         self._factory = factory
         self._replica = replica
         self._pools: dict[str, WarmPool] = {}
-        self.roster = Roster(cluster.jobs, cluster.pods, self._answers, self._changed, time.time)
+        self.roster = Roster(cluster.jobs, cluster.pods, self._answers, self._changed, time.time, cluster.clock)
         hands = Hands(self._create, self._retire, self._look, lambda: f"p-{secrets.token_hex(8)}")
         self.keeper = PoolKeeper(lambda: self._pools, self.roster, hands, cluster.clock, time.time)
 

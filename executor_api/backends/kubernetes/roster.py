@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from executor_api.backends.base import ConnectionLostError
 from executor_api.backends.kubernetes.cache import JobCache, PodCache
 from executor_api.backends.kubernetes.classify import obstacle
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState, PodSnapshot
-from executor_api.domain.pool import Member, Phase
+from executor_api.domain.pool import Member, Pace, Phase
 
 ASK_AGAIN_SECONDS = 0.5
 """Between questions to a runner that runs and does not answer yet."""
@@ -21,7 +22,8 @@ class Roster:
     """Pooled sandboxes of all templates, as this process sees them.
 
     ``answers`` asks a runner something that only a runner ready for a call answers, and raises `ConnectionLostError`
-    otherwise. ``changed`` is told the template of a sandbox that has changed. ``now``: seconds since the epoch.
+    otherwise. ``changed`` is told the template of a sandbox that has changed. ``now``: seconds since the epoch,
+    ``clock``: monotonic seconds.
     """
 
     def __init__(
@@ -31,17 +33,21 @@ class Roster:
         answers: Callable[[str], Awaitable[None]],
         changed: Callable[[str], None],
         now: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self._jobs = jobs
         self._pods = pods
         self._answers = answers
         self._changed = changed
         self._now = now
+        self._clock = clock
         self._lag: float | None = None
         self._ready: dict[str, str] = {}  # by name: the template
         self._taken: set[str] = set()
         self._ended: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._begun: dict[str, float] = {}  # by name: since when its pod is starting, with nothing that holds it up
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)
         self.obstacles: dict[str, str] = {}
         """Why a sandbox has no pod, by name, as its Job's events tell."""
         jobs.on_change = self._look_at_job
@@ -76,6 +82,10 @@ class Roster:
         self._taken.discard(name)
         self._consider(name)
 
+    def pace(self, template: str) -> Pace:
+        """How fast its sandboxes are made, whoever has them made: every replica sees the same pods."""
+        return self._paces[template]
+
     def pod(self, name: str) -> PodSnapshot | None:
         """The pod of one, if it has one."""
         return self._pods.get(name)
@@ -91,11 +101,12 @@ class Roster:
         """Whether the watch has shown it."""
         return self._jobs.get(name) is not None
 
-    def is_over(self, name: str, clock: float) -> bool:
+    def is_over(self, name: str) -> bool:
         """Whether it can be deleted: one that has ended may have had a call, whose owner may still need it a while."""
         job, pod = self._jobs.get(name), self._pods.get(name)
         if job is None or self._phase(job, pod) is not Phase.ENDED:
             return True
+        clock = self._clock()
         return clock - self._ended.setdefault(name, clock) > ENDED_SECONDS
 
     def _look_at_job(self, job: JobSnapshot) -> None:
@@ -105,16 +116,34 @@ class Roster:
         self._changed(job.template)
 
     def _look_at_pod(self, pod: PodSnapshot) -> None:
+        self._note_beginning(pod)
         self._consider(pod.job)
         job = self._jobs.get(pod.job)
         if job is not None:
             self._changed(job.template)
+
+    def _note_beginning(self, pod: PodSnapshot) -> None:
+        """Of what runs already when it first shows nobody knows; what is held up tells nothing of the pace."""
+        if pod.dialable:
+            return
+        if pod.ended or pod.deleting or obstacle(pod) is not None:
+            self._begun.pop(pod.job, None)
+        else:
+            self._begun.setdefault(pod.job, self._clock())
+
+    def _note_ready(self, job: JobSnapshot) -> None:
+        began = self._begun.pop(job.name, None)
+        if began is not None:
+            self._paces[job.template].became_ready(began, self._clock())
 
     def _consider(self, name: str) -> None:
         job, pod = self._jobs.get(name), self._pods.get(name)
         usable = job is not None and self._is_waiting(job) and pod is not None and pod.dialable and not pod.deleting
         if usable and name not in self._taken and name not in self._ready and name not in self._asking:
             self._asking[name] = asyncio.create_task(self._ask(name))
+        if job is not None and not self._is_waiting(job) and name in self._asking:
+            self._note_ready(job)  # for another replica's call, which was faster than our question
+            self._asking[name].cancel()
         if not usable:
             self._ready.pop(name, None)
         if job is not None and job.gone:
@@ -138,6 +167,7 @@ class Roster:
             del self._asking[name]
         job, pod = self._jobs.get(name), self._pods.get(name)
         if job is not None and self._is_waiting(job) and pod is not None and pod.dialable and name not in self._taken:
+            self._note_ready(job)
             self._ready[name] = job.template
             self._changed(job.template)
 

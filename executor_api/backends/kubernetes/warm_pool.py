@@ -110,7 +110,7 @@ class WarmPool:
     def status(self, desired: int) -> PoolStatus:
         """The pool as it is now."""
         members = [item for item in self.roster.members(self.name) if item.digest == self.sandboxes.digest]
-        interval = self.demand.refill_interval
+        pace = self.roster.pace(self.name)
         return PoolStatus(
             template=self.name,
             digest=self.sandboxes.digest,
@@ -121,8 +121,8 @@ class WarmPool:
             hits=self.counts.hits,
             misses=self.counts.misses,
             conflicts=self.counts.conflicts,
-            replacement_seconds=self.demand.replacement_seconds,
-            refill_per_second=1 / interval if interval else None,
+            replacement_seconds=pace.replacement_seconds,
+            refill_per_second=pace.refill_per_second,
             changed_at=self.sandboxes.changed_at,
             problems=(*self.problems.values(), *held_up(members, self.now())),
         )
