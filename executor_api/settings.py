@@ -68,7 +68,9 @@ class Settings:
         secret=True,
     )
     max_concurrency: int = _setting(64, "Executions that run at once; more wait in the queue.")
-    max_queue: int = _setting(1000, "Executions that may wait; more get 429.")
+    max_queue: int = _setting(
+        1000, "Executions that may wait; more get 429, unless their tenant has less than its share waiting."
+    )
     sync_wait_seconds: float = _setting(300.0, "How long `POST /execute` holds the connection before it answers 202.")
     max_body_bytes: int = _setting(32 * MIB, "Largest request body.")
     body_timeout_seconds: float = _setting(

@@ -11,6 +11,7 @@ from executor_api.errors import SaturatedError
 from executor_api.service.fair_queue import FairQueue
 from executor_api.service.metrics import ServiceMetrics
 from executor_api.service.pool_gate import PoolGate
+from executor_api.service.promises import Promises
 
 _WEIGHT = 0.1
 """How much the newest service time counts in the running mean."""
@@ -61,16 +62,15 @@ class Admission:
         self._gate = gate
         self._running = 0
         self._waiting: FairQueue[Ticket] = FairQueue()
-        self._turned_away = 0
+        self._promises = Promises(monotonic)
         self._service_seconds: float | None = None
 
     def enter(self, draft: Execution, plan: Plan) -> Ticket:
         """Take a slot, or a place in the queue. Raises `SaturatedError` if there is neither, or no sandbox for it."""
-        if self._running >= self._slots and len(self._waiting) >= self._most_waiting:
-            self._turned_away += 1
+        if self._running >= self._slots and not self._waiting.has_place(draft.tenant, self._most_waiting):
             raise SaturatedError(
                 f"{self._running} executions run and {len(self._waiting)} wait, as many as this service allows",
-                self._retry_after(),
+                self._retry_after(draft.tenant),
             )
         self._gate.check(plan)
         self._gate.expect(draft.request.template)
@@ -110,15 +110,15 @@ class Admission:
         self._fill()
         return ticket
 
-    def _retry_after(self) -> float:
-        """Seconds until places are free for all who were turned away, this one being the last of them."""
+    def _retry_after(self, tenant: str) -> float:
+        """Seconds until places are free for all of the tenant who were turned away, this one being the last of them."""
         seconds = _UNMEASURED if self._service_seconds is None else self._service_seconds
-        return self._turned_away * seconds / self._slots
+        turns = max(1, self._waiting.tenants)
+        return self._promises.seconds(tenant, 0.0, turns * seconds / self._slots)
 
     def _measure(self, seconds: float) -> None:
         mean = seconds if self._service_seconds is None else self._service_seconds
         self._service_seconds = (1 - _WEIGHT) * mean + _WEIGHT * seconds
-        self._turned_away = max(0, self._turned_away - 1)
 
     def _fill(self) -> None:
         while self._waiting and self._running < self._slots:

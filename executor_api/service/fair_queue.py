@@ -18,6 +18,20 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def tenants(self) -> int:
+        """How many tenants have somebody waiting."""
+        return len(self._tenants)
+
+    def has_place(self, tenant: str, places: int) -> bool:
+        """Whether one more of the tenant may wait: not all places are taken, or it holds less than its share of them.
+
+        So nobody who waits is sent away for another, nor does a tenant's crowd keep the others out; tenants that come
+        late stand beyond the places, and the first has all of them while it is alone.
+        """
+        own, sharing = len(self._tenants.get(tenant, ())), len(self._tenants) + (tenant not in self._tenants)
+        return self._length < places or own * sharing < places
+
     def add(self, tenant: str, key: str, item: T) -> None:
         """Go behind all others of the tenant; a tenant of whom nobody waited has its turn last."""
         self._tenants.setdefault(tenant, OrderedDict())[key] = item

@@ -10,6 +10,7 @@ from executor_api.domain.pool_settings import MissPolicy
 from executor_api.domain.request import Isolation
 from executor_api.domain.template import Plan
 from executor_api.errors import SaturatedError
+from executor_api.service.promises import Promises
 
 _UNMEASURED = 1.0
 """Seconds a sandbox is taken to need before one was measured."""
@@ -20,9 +21,8 @@ class PoolGate:
 
     def __init__(self, pools: Callable[[], Sequence[PoolStatus]], monotonic: Callable[[], float]) -> None:
         self._pools = pools
-        self._monotonic = monotonic
         self._unclaimed: Counter[str] = Counter()
-        self._promised: dict[str, float] = {}  # by template: the instant told to the last one turned away
+        self._promises = Promises(monotonic)
 
     def check(self, plan: Plan) -> None:
         """Raise `SaturatedError` if its template rejects calls that find no sandbox, and there is none for it."""
@@ -52,11 +52,7 @@ class PoolGate:
     def _retry_after(self, pool: PoolStatus) -> float:
         """Seconds until there is one for this call as well, behind those let in and those turned away before."""
         pace = 1 / pool.refill_per_second if pool.refill_per_second else _UNMEASURED
-        now = self._monotonic()
-        let_in = now + (self._unclaimed[pool.template] - pool.ready) * pace
-        promised = max(let_in, self._promised.get(pool.template, now)) + pace
-        self._promised[pool.template] = promised
-        return promised - now
+        return self._promises.seconds(pool.template, (self._unclaimed[pool.template] - pool.ready) * pace, pace)
 
 
 def _needs_pool(plan: Plan) -> bool:

@@ -105,10 +105,57 @@ async def test_retry_after_follows_service_times_and_those_turned_away() -> None
     assert [refused(admission) for _ in range(3)] == pytest.approx([5.0, 10.0, 15.0])
 
 
-def refused(admission: Admission, **request: object) -> float:
+def refused(admission: Admission, tenant: str = "default", **request: object) -> float:
     with pytest.raises(SaturatedError) as refusal:
-        admission.enter(*draft(**request))
+        admission.enter(*draft(tenant, **request))
     return refusal.value.retry_after
+
+
+def crowd(admission: Admission, tenant: str) -> int:
+    """Send calls of the tenant until one is refused; return how many were not."""
+    for number in range(100):
+        try:
+            admission.enter(*draft(tenant))
+        except SaturatedError:
+            return number
+    raise AssertionError("never refused")
+
+
+async def test_a_tenant_that_fills_the_queue_keeps_nobody_out() -> None:
+    """Alone it has all places; who comes later has a share like the others', and nobody who waits is sent away."""
+    gauges = Gauges()
+    admission = doors(1, 12, metrics=gauges)
+    admission.enter(*draft("first"))
+    assert [crowd(admission, tenant) for tenant in ("first", "second", "third", "first")] == [12, 6, 4, 0]
+    assert gauges.waiting == 22
+
+
+async def test_a_tenant_within_its_share_gets_in_again_as_soon_as_its_calls_run() -> None:
+    """The one that holds more than that is refused until the queue is down to its length."""
+    admission = doors(1, 4)
+    running = admission.enter(*draft("big"))
+    big, _ = admission.enter(*draft("big")), crowd(admission, "big")
+    small = [admission.enter(*draft("small")) for _ in range(2)]
+    refused(admission, "small")
+    admission.leave(running)
+    admission.leave(big)
+    assert small[0].holds_slot
+    refused(admission, "big")
+    admission.enter(*draft("small"))
+
+
+async def test_each_tenant_is_told_when_there_is_room_for_its_own_calls() -> None:
+    """One that was turned away a hundred times makes no other wait longer; sharing the slots does."""
+    time = Time()
+    admission = doors(2, 2, time)
+    for _ in range(2):
+        admission.enter(*draft("a"))
+    assert [crowd(admission, "a"), refused(admission, "a")] == [2, pytest.approx(1.0)]
+    assert [refused(admission, "a") for _ in range(98)][-1] == pytest.approx(50.0)
+    assert crowd(admission, "b") == 1
+    assert refused(admission, "b") == pytest.approx(2.0)
+    time.seconds += 1000
+    assert refused(admission, "a") == pytest.approx(1.0)
 
 
 async def test_tenants_take_turns() -> None:
@@ -134,9 +181,9 @@ async def test_one_who_leaves_the_queue_makes_room_at_once() -> None:
     admission = doors(1, 1)
     running = admission.enter(*draft())
     gone = admission.enter(*draft("a"))
-    refused(admission)
+    refused(admission, "a")
     admission.leave(gone)
-    other = admission.enter(*draft("b"))
+    other = admission.enter(*draft("a"))
     admission.leave(running)
     assert (gone.holds_slot, other.holds_slot) == (False, True)
 
