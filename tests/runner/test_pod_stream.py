@@ -198,7 +198,7 @@ def test_the_child_cannot_keep_the_service_out(sandbox: Pod) -> None:
         "print('full')\ntime.sleep(0.5)"
     )
     with sandbox.start(python(code)) as stream:
-        read_until(stream, b"full\n")
+        read_until(stream, b"full")
         assert sandbox.resume().report["exit_code"] == 0
 
 

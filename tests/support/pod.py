@@ -24,6 +24,11 @@ from executor_runner.protocol.tokens import token_hash
 
 TOKEN = "the token of this sandbox"  # noqa: S105 - of a test
 SECONDS = 20.0
+AS_FIRST_PROCESS = (
+    *("unshare", "--user", "--map-root-user", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"),
+    *("sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh"),
+)
+"""Makes a program PID 1, as it is in a container. It may wipe /dev/shm, which therefore is its own."""
 OURS = f"{CALL_PATH}?execution=e1"
 """The call that `a_call` makes."""
 DONE = f"{DONE_PATH}?execution=e1"
@@ -114,7 +119,9 @@ class Journal:
 class Pod:
     """One runner."""
 
-    def __init__(self, folder: Path, *, stdout: int | None = None, **environ: str) -> None:
+    def __init__(
+        self, folder: Path, *, stdout: int | None = None, prefix: tuple[str, ...] = (), **environ: str
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.root, self.log, self.termination_log = folder / "root", folder / "log", folder / "termination-log"
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -127,7 +134,7 @@ class Pod:
         }
         with self.log.open("wb") as log, (folder / "errors").open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "executor_runner"],
+                [*prefix, sys.executable, "-P", "-m", "executor_runner"],
                 env={**os.environ, **settings, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log if stdout is None else stdout,
@@ -220,9 +227,9 @@ def read_until(response: http.client.HTTPResponse, text: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def pod(folder: Path, **environ: str) -> Iterator[Pod]:
-    """A runner for one test."""
-    found = Pod(folder, **environ)
+def pod(folder: Path, *, prefix: tuple[str, ...] = (), **environ: str) -> Iterator[Pod]:
+    """A runner for one test; ``prefix``: the command that starts it."""
+    found = Pod(folder, prefix=prefix, **environ)
     try:
         yield found
     finally:

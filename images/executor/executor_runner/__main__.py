@@ -40,7 +40,7 @@ class Pod:
         preload(filter(None, environ.get(PRELOAD_ENV, "").split(",")))
         root = Path(environ.get("EXECUTOR_ROOT", "/sandbox"))
         scratch = [folder for folder in _SHARED_MEMORY if os.getpid() == 1 and folder.is_dir()]
-        self.runner = Runner(self.loop, root, environ, memory_group(), scratch)
+        self.runner = Runner(self.loop, root, environ, memory_group(), scratch, secretive=True)
         self._server = HttpServer(self.loop, self.runner, listener, environ[TOKEN_HASH_ENV])
         self._server.on_claim = self._on_claim
         self._server.on_done = self.runner.on_idle_end = self._leave

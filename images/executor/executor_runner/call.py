@@ -128,7 +128,7 @@ class CallRun:
             argv=argv,
             python=call["python"],
             source=str(source),
-            env={**self._place.base_env, "HOME": str(workspace.home), "TMPDIR": str(workspace.tmp), **call["env"]},
+            env=call["env"],
             cwd=str(workspace.work),
             open_files=call["limits"]["open_files"],
             value_bytes=call["limits"]["value_bytes"],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import signal
 import struct
 import sys
+from _thread import get_native_id
 from collections.abc import Iterable, Iterator
 
 ON_LINUX = sys.platform.startswith("linux")
@@ -22,17 +24,26 @@ CLONE_NEWNET = 0x40000000
 MS_NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8
 MS_REC_PRIVATE = 0x4000 | 0x40000
 
+_CLONE_PARENT = 0x00008000
+_CLONE_CHILD_CLEARTID = 0x00200000
+_CLONE_CHILD_SETTID = 0x01000000
+_SYS_CLONE = {"x86_64": 56, "aarch64": 220}
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_GET_TID_ADDRESS = 40
 _LAST_CAPABILITY = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 _SIGINFO_SIZE = 128
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_syscall = ctypes.PyDLL(None, use_errno=True).syscall  # keeps the interpreter's lock, as a fork must
+_syscall.restype = ctypes.c_long
 _CAPABILITIES_OF_SELF = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
+_NO_SIGNALS = ctypes.create_string_buffer(128)
 _NO_CAPABILITIES = ctypes.create_string_buffer(24)
 
 
@@ -84,6 +95,42 @@ def give_way(*, giving: bool) -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH if giving else os.SCHED_OTHER, os.sched_param(0))
 
 
+def can_fork_siblings() -> bool:
+    """Whether `fork_sibling` works here."""
+    return ON_LINUX and os.uname().machine in _SYS_CLONE and _thread_id_address() is not None
+
+
+def fork_sibling() -> int:
+    """Fork a process whose parent is our own parent, which must reap it. Returns 0 in it. Raises ``OSError``.
+
+    Only for a process with a single thread: the C library does not hear of the fork, and so frees no locks of others.
+    What it keeps of a thread is its number, and the kernel writes that one for it.
+    """
+    machine, address = os.uname().machine, _thread_id_address()
+    if address is None or machine not in _SYS_CLONE:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    pointers = (address, 0) if machine == "x86_64" else (0, address)  # child's thread id, thread-local storage
+    flags = _CLONE_PARENT | _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID | signal.SIGCHLD
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid: int = _syscall(ctypes.c_long(_SYS_CLONE[machine]), *map(ctypes.c_ulong, (flags, 0, 0, *pointers)))
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    number = ctypes.get_errno()
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(number, f"clone: {os.strerror(number)}")
+    return pid
+
+
+def _thread_id_address() -> int | None:
+    """Where the C library keeps our thread's number, if it has told the kernel; musl has told it something else."""
+    address = ctypes.c_void_p()
+    if _libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) != 0 or not address.value:
+        return None
+    return address.value if ctypes.c_int.from_address(address.value).value == get_native_id() else None
+
+
 def unshare(flags: int) -> None:
     """Leave namespaces. Raises ``OSError``."""
     _check(_libc.unshare(flags), "unshare")
@@ -109,6 +156,11 @@ def open_signalfd(signals: Iterable[int]) -> int:
     if descriptor < 0:
         _check(-1, "signalfd")
     return descriptor
+
+
+def unblock_signals() -> None:
+    """Let every signal through. `signal.pthread_sigmask` does that too, but names what was blocked, one by one."""
+    _libc.sigprocmask(signal.SIG_SETMASK, _NO_SIGNALS, None)
 
 
 def read_signalfd(descriptor: int) -> Iterator[tuple[int, int]]:

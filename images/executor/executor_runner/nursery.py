@@ -141,7 +141,7 @@ class Nursery:
 
     def _end_everything(self) -> None:
         """Killing PID 1 of a namespace kills all in it; without namespaces we adopt what they leave, and kill that."""
-        tree: Tree = NamespaceTree() if self._isolation.in_namespaces else DescendantTree()
+        tree: Tree = NamespaceTree(self._reaper) if self._isolation.in_namespaces else DescendantTree()
         self._reap()
         while not self._reaper.none_left:
             tree.kill_all()

@@ -19,10 +19,10 @@ class Place(NamedTuple):
     tree: Tree
     reaper: Reaper
     group: MemoryGroup | None  # the control group that the kernel enforces the memory limit with
-    base_env: Mapping[str, str]
 
 
-def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a child inherits: the image's variables, not the runner's own, and output that is not held back."""
+def child_environment(environ: Mapping[str, str], workspace: Workspace) -> dict[str, str]:
+    """What every child has: the image's variables, not the runner's own, its folders, and output not held back."""
+    folders = {"HOME": str(workspace.home), "TMPDIR": str(workspace.tmp)}
     inherited = {name: value for name, value in environ.items() if not name.startswith(_OURS)}
-    return {"LANG": "C.UTF-8", **inherited, "PYTHONUNBUFFERED": "1"}
+    return {"LANG": "C.UTF-8", **inherited, "PYTHONUNBUFFERED": "1", **folders}

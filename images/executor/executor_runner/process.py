@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from executor_runner import linux
 from executor_runner.census import Process, descendants, processes
+from executor_runner.zygote import Zygote
 
 _STOP_ROUNDS = 50
 """A fork bomb outside a PID namespace is frozen first; each round catches what was born in the one before."""
@@ -53,9 +54,14 @@ class NamespaceTree:
 
     adopts = True
 
+    def __init__(self, reaper: Reaper) -> None:
+        self._reaper = reaper
+
     def pids(self) -> list[int]:
         """Pids in this PID namespace."""
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+        zygote = self._reaper.zygote
+        ours = ("1", str(zygote.pid)) if zygote is not None else ("1",)
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and name not in ours]
 
     def limit(self, most: int) -> None:
         """Since Linux 6.14 each PID namespace has a limit of its own. Pods have the kubelet's, and may not set this."""
@@ -70,8 +76,10 @@ class NamespaceTree:
             os.kill(-1, number)
 
     def kill_all(self) -> None:
-        """One kill(-1, SIGKILL)."""
-        self.signal_all(signal.SIGKILL)
+        """One kill(-1, SIGKILL): by the zygote, which it spares; by us if that was not enough."""
+        zygote = self._reaper.zygote
+        if zygote is None or not zygote.kill_others():
+            self.signal_all(signal.SIGKILL)
 
 
 class DescendantTree:
@@ -113,13 +121,8 @@ class DescendantTree:
         self.signal_all(signal.SIGKILL)
 
     def children(self) -> set[int]:
-        """Pids of our own children, in one short read; none where the kernel does not tell."""
-        pid = os.getpid()
-        try:
-            with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-                return set(map(int, file.read().split()))
-        except OSError:
-            return set()
+        """Pids of our own children; none where the kernel does not tell."""
+        return own_children() or set()
 
     def _kill_children(self) -> None:
         """What forks and ends, over and over, becomes our child each time; a walk over /proc is too slow for it."""
@@ -174,6 +177,9 @@ class Reaper:
     def __init__(self) -> None:
         self.endings: dict[int, Ending] = {}
         self.none_left = False
+        """Whether there was no child but the zygote when it last reaped."""
+        self.zygote: Zygote | None = None
+        """While it lives: a child that is not of the call."""
         self.largest_bytes = 0
         """The largest resident set of any one process reaped since somebody set this to 0, or of those it reaped."""
 
@@ -186,8 +192,10 @@ class Reaper:
                 self.none_left = True
                 return
             if pid == 0:
-                self.none_left = False
+                self.none_left = self.zygote is not None and own_children() == {self.zygote.pid}
                 return
+            if self.zygote is not None and pid == self.zygote.pid:
+                self.zygote = None
             self.largest_bytes = max(self.largest_bytes, usage.ru_maxrss * 1024)
             code = os.waitstatus_to_exitcode(status)
             self.endings[pid] = Ending(code, None) if code >= 0 else Ending(None, -code)
@@ -197,6 +205,19 @@ class Reaper:
         """CPU time of every process reaped so far and of those they reaped."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
+
+
+def own_children() -> set[int] | None:
+    """Pids of this process's children, zombies too; None where the kernel does not tell.
+
+    None of them is missed: only we could reap one while we read, and what is adopted meanwhile had its parent here.
+    """
+    pid = os.getpid()
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return set(map(int, file.read().split()))
+    except OSError:
+        return None
 
 
 def count_zombies(pids: list[int]) -> int:

@@ -5,56 +5,57 @@ from __future__ import annotations
 import atexit
 import builtins
 import contextlib
-import inspect
 import io
 import json
 import os
-import random
 import sys
-import threading
 import time
 import traceback
 import types
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import NoReturn, cast
 
 from executor_runner.protocol.frames import encode_json
 from executor_runner.protocol.shapes import ExceptionInfo, PythonCode
+from executor_runner.spare import Job
 
 _MAX_MESSAGE = 4096
 _MAX_TRACEBACK = 16 * 1024
 _EXIT_NOT_FLUSHED = 120
 
 
-def run_python(python: PythonCode, source: Path, env: dict[str, str], result_fd: int, value_bytes: int) -> NoReturn:
-    """Become the program; never returns. Exit codes are the interpreter's own."""
-    _enter(source, env)
+def rehearse(env: Mapping[str, str]) -> None:
+    """Do once what each call does, and does alike: streams, the environment that all have, compiling, running."""
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
+    sys.stdout = _unbuffered(1, "surrogateescape")
+    sys.stderr = _unbuffered(2, "backslashreplace")
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+    os.environ.clear()
+    os.environ.update(env)
+    exec(compile("print", "", "exec", dont_inherit=True), {})  # noqa: S102 - our own word
+
+
+def run_python(job: Job, python: PythonCode, result_fd: int) -> NoReturn:
+    """Become the program, after `rehearse`; never returns. Exit codes are the interpreter's own."""
+    _enter(job["source"], job["cwd"], job["env"])
     own_pid, channel = os.getpid(), os.fstat(result_fd)
     result: dict[str, object] = {}
-    exit_code = _guarded(lambda: result.update(_execute(python, source, value_bytes)), result)
+    exit_code = _guarded(lambda: result.update(_execute(python, job["source"], job["value_bytes"])), result)
     exit_code = _finish_like_an_interpreter() or exit_code
     if os.getpid() == own_pid:  # a fork that the code let run on has nothing to tell
         _write_all(result_fd, channel, encode_json(result))
     os._exit(exit_code)
 
 
-def _enter(source: Path, env: dict[str, str]) -> None:
-    os.environ.clear()
+def _enter(source: str, cwd: str, env: dict[str, str]) -> None:
     os.environ.update(env)
     if "TZ" in env:
         time.tzset()
-    sys.path[:0] = [str(Path.cwd()), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv = [str(source)]
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
-    sys.stdout = _unbuffered(1, "surrogateescape")
-    sys.stderr = _unbuffered(2, "backslashreplace")
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-    random.seed()
+    sys.path[:0] = [cwd, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv = [source]
     numpy = sys.modules.get("numpy")
-    if numpy is not None:
+    if numpy is not None:  # the standard library's generator sees to it itself
         numpy.random.seed()
-    threading.current_thread().name = "MainThread"
 
 
 def _unbuffered(descriptor: int, errors: str) -> io.TextIOWrapper:
@@ -63,12 +64,12 @@ def _unbuffered(descriptor: int, errors: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(cast("io.BufferedWriter", raw), "utf-8", errors, write_through=True)
 
 
-def _execute(python: PythonCode, source: Path, value_bytes: int) -> dict[str, object]:
+def _execute(python: PythonCode, source: str, value_bytes: int) -> dict[str, object]:
     main = types.ModuleType("__main__")
-    main.__file__ = str(source)
+    main.__file__ = source
     main.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = main
-    exec(compile(python["code"], str(source), "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - what we are for
+    exec(compile(python["code"], source, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - what we are for
     if python["function"] is None:
         return {}
     return {"value": _call(main, python, value_bytes)}
@@ -80,7 +81,7 @@ def _call(main: types.ModuleType, python: PythonCode, value_bytes: int) -> str:
     if not callable(function):
         raise NameError(f"the code defines no function {name!r}")  # noqa: TRY004 - the name is what is missing
     value = function(*python["args"], **python["kwargs"])
-    if inspect.iscoroutine(value):
+    if isinstance(value, types.CoroutineType):
         import asyncio  # noqa: PLC0415 - dear, and only coroutines need it
 
         value = asyncio.run(value)
@@ -147,7 +148,9 @@ def _message(error: BaseException) -> str:
 def _finish_like_an_interpreter() -> int:
     """Wait for threads, run exit functions, flush; returns the exit code of output that could not be flushed, or 0."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - joins what is no daemon, as at exit
+        threading = sys.modules.get("threading")
+        if threading is not None:
+            threading._shutdown()  # noqa: SLF001 - joins what is no daemon, as at exit
         atexit._run_exitfuncs()  # noqa: SLF001 - os._exit would leave them out
         for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
             if stream is not None and not getattr(stream, "closed", False):

@@ -19,13 +19,14 @@ from executor_runner.cgroup import MemoryGroup
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop, Timer
 from executor_runner.place import Place, child_environment
-from executor_runner.process import DescendantTree, GroupTree, NamespaceTree, Reaper, Tree
+from executor_runner.process import DescendantTree, GroupTree, NamespaceTree, Reaper, Tree, own_children
 from executor_runner.protocol.frames import FrameKind, encode_json
 from executor_runner.protocol.shapes import Call, Cause, Limits, PythonCode, Reuse
 from executor_runner.renewal import DoubtError, Renewal
 from executor_runner.signals import SignalSource
-from executor_runner.spare import fork_spare
+from executor_runner.spare import Spare, fork_spare
 from executor_runner.workspace import Workspace
+from executor_runner.zygote import Zygote
 
 _REHEARSAL = Call(
     execution_id="",
@@ -61,6 +62,7 @@ class Runner:
 
     It tells ``on_idle_end`` when it must leave with no call to report, and ``on_retired`` when it would stay for
     another call but must not. ``scratch``: folders beside ``root`` that calls can write to, and nobody else.
+    ``secretive``: what the runner will hear is not for its spares to know.
     """
 
     def __init__(
@@ -70,15 +72,19 @@ class Runner:
         environ: Mapping[str, str],
         group: MemoryGroup | None,
         scratch: Sequence[Path] = (),
+        *,
+        secretive: bool = False,
     ) -> None:
         self._loop = loop
         self._signals = SignalSource()
         self._reaper = Reaper()
-        self._spare = fork_spare()
         self.workspace = Workspace(root)
+        self._env = child_environment(environ, self.workspace)
+        self._zygote = self._make_zygote() if secretive else None
+        self._spare = self._fork_spare()
         with contextlib.suppress(OSError):  # the call that finds no folder will say so
             self.workspace.create()
-        self._place = Place(self.workspace, _tree(self._spare.pid), self._reaper, group, child_environment(environ))
+        self._place = Place(self.workspace, _tree(self._spare.pid, self._reaper), self._reaper, group)
         self._renewal = Renewal(self._place, scratch)
         self._run: CallRun | None = None
         self._vacant = True  # the spare waits for a call
@@ -177,13 +183,29 @@ class Runner:
             if reuse is None or run is None or not run.ran:
                 raise DoubtError("the call did not begin")  # noqa: TRY301 - one place where doubts end
             self._renewal.renew(call["limits"]["memory_bytes"])
-            self._spare = fork_spare()
+            self._zygote = self._zygote or self._make_zygote()
+            self._spare = self._fork_spare()
         except (DoubtError, OSError):
             self._retire()
             return
         self._reaper.endings.clear()
         self._vacant = True
         self._idle_timer = self._loop.call_later(reuse["idle_seconds"], self._retire)
+
+    def _make_zygote(self) -> Zygote | None:
+        """Raises ``OSError``. None where it would not work: PID 1 alone adopts all, and must learn of its children."""
+        if os.getpid() != 1 or own_children() is None or not linux.can_fork_siblings():
+            return None
+        self._reaper.zygote = Zygote(self._env)
+        return self._reaper.zygote
+
+    def _fork_spare(self) -> Spare:
+        """Raises ``OSError``, and `DoubtError` if the zygote did not survive the calls."""
+        if self._zygote is None:
+            return fork_spare(self._env)
+        if self._reaper.zygote is None:
+            raise DoubtError("the zygote is gone")
+        return self._zygote.fork_spare()
 
     def _retire(self) -> None:
         self._vacant = False
@@ -220,7 +242,7 @@ def _item(value: object, key: str) -> object:
     return value.get(key) if isinstance(value, dict) else None
 
 
-def _tree(spare_pid: int) -> Tree:
+def _tree(spare_pid: int, reaper: Reaper) -> Tree:
     if os.getpid() == 1:
-        return NamespaceTree()
+        return NamespaceTree(reaper)
     return DescendantTree() if linux.become_subreaper() else GroupTree(spare_pid)

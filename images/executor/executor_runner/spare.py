@@ -1,22 +1,20 @@
 """The spare: a child forked before its call is known, so that the call costs a write instead of a start.
 
 It waits on a pipe; what it gets decides what it becomes: a program by exec, or Python code in this very interpreter.
-The first is forked before any secret reaches the runner, so there is none in its memory. With `Reuse` the next ones
-know what the runner has heard: its token, and earlier calls of the same tenant.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
 import resource
 import signal
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypedDict
 
 from executor_runner import linux
-from executor_runner.protocol.frames import encode_json
 from executor_runner.protocol.shapes import PythonCode
 from executor_runner.signals import reset_signals
 
@@ -38,7 +36,7 @@ class Job(TypedDict):
     argv: list[str] | None
     python: PythonCode | None
     source: str  # path of the Python source, for tracebacks
-    env: dict[str, str]
+    env: dict[str, str]  # on top of what every call has
     cwd: str
     open_files: int
     value_bytes: int
@@ -57,41 +55,95 @@ class Spare(NamedTuple):
 
     def release(self, job: Job, stdin: bytes) -> None:
         """Let it become the child. Raises ``OSError`` if it is gone."""
-        _write_at_start(self.job_fd, encode_json(job))
+        _write_at_start(self.job_fd, marshal.dumps(job))  # type: ignore[arg-type] # a TypedDict is a dict
         _write_at_start(self.stdin_fd, stdin)
         os.write(self.release_fd, RELEASE)
         for descriptor in (self.release_fd, self.job_fd, self.stdin_fd):
             os.close(descriptor)
 
 
-def fork_spare() -> Spare:
-    """Fork a spare that waits. It closes all of the runner's descriptors. Raises ``OSError``."""
-    release, stdout, stderr, result = os.pipe(), _wide_pipe(), _wide_pipe(), os.pipe()
-    job, stdin = _memory_file(), _memory_file()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _arrange_descriptors(stdin, stdout[1], stderr[1], result[1], release[0], job)
-            _wait_and_become()
-        finally:
-            os._exit(_EXIT_NOT_EXECUTABLE)
-    for descriptor in (release[0], stdout[1], stderr[1], result[1]):
+class Channels(NamedTuple):
+    """What connects a spare with the runner: descriptors in the order of `Spare`, and in the order the spare has them.
+
+    The two memory files are in both.
+    """
+
+    ours: tuple[int, ...]
+    theirs: tuple[int, ...]
+
+
+def open_channels() -> Channels:
+    """Make those of one spare; the runner's ends are non-blocking. Raises ``OSError``."""
+    opened: list[int] = []
+    try:
+        for make in (os.pipe, _wide_pipe, _wide_pipe, os.pipe):
+            opened += make()
+        release, stdout, stderr, result = zip(opened[::2], opened[1::2], strict=True)
+        for make_file in (_memory_file, _memory_file):
+            opened.append(make_file())
+    except OSError:
+        close_all(opened)
+        raise
+    job, stdin = opened[-2:]
+    for ends in (stdout, stderr, result):
+        os.set_blocking(ends[0], False)
+    ours = (release[1], job, stdin, stdout[0], stderr[0], result[0])
+    return Channels(ours, (stdin, stdout[1], stderr[1], result[1], release[0], job))
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close each."""
+    for descriptor in descriptors:
         os.close(descriptor)
-    for descriptor in (stdout[0], stderr[0], result[0]):
-        os.set_blocking(descriptor, False)
-    return Spare(pid, release[1], job, stdin, stdout[0], stderr[0], result[0])
+
+
+def fork_spare(env: Mapping[str, str]) -> Spare:
+    """Fork a spare that waits; ``env``: what every call has. It closes all of the runner's descriptors.
+
+    Raises ``OSError``.
+    """
+    channels = open_channels()
+    try:
+        pid = os.fork()
+    except OSError:
+        close_all({*channels.ours, *channels.theirs})
+        raise
+    if pid == 0:
+        be_spare(channels, lambda: prepare(env))
+    close_all(set(channels.theirs) - set(channels.ours))
+    return Spare(pid, *channels.ours)
+
+
+def be_spare(channels: Channels, begin: Callable[[], object] = lambda: None) -> NoReturn:
+    """Go on as the spare, in a process just forked; ``begin``: what is to be done first, with the streams in place."""
+    try:
+        arrange_descriptors(*channels.theirs)
+        os.setsid()
+        linux.unblock_signals()
+        begin()
+        linux.set_dumpable(dumpable=True)  # inherited as off from the runner; the child's own /proc files must work
+        _wait_and_become()
+    finally:
+        os._exit(_EXIT_NOT_EXECUTABLE)
+
+
+def prepare(env: Mapping[str, str]) -> None:
+    """Give up what no call may have, take on what every call has, and use what it will use.
+
+    What a fork touches first costs it a copied page: better before the call, and best before the fork.
+    """
+    if not linux.ON_LINUX:
+        reset_signals()
+    _restrain()
+    from executor_runner.python_child import rehearse  # noqa: PLC0415 - imported by `preload` already
+
+    rehearse(env)
 
 
 def _wait_and_become() -> NoReturn:
-    os.setsid()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if not linux.ON_LINUX:
-        reset_signals()
-    _rehearse()
-    _restrain()
     if os.read(_RELEASE_FD, 1) != RELEASE:
         os._exit(0)  # the runner is gone
-    job: Job = json.loads(os.pread(_JOB_FD, os.fstat(_JOB_FD).st_size, 0))
+    job: Job = marshal.loads(os.pread(_JOB_FD, os.fstat(_JOB_FD).st_size, 0))  # noqa: S302 - the runner wrote it
     os.close(_RELEASE_FD)
     os.close(_JOB_FD)
     _set_limit(resource.RLIMIT_NOFILE, job["open_files"])
@@ -101,14 +153,14 @@ def _wait_and_become() -> NoReturn:
         _exec(job["argv"] or [], job["env"])
     from executor_runner.python_child import run_python  # noqa: PLC0415 - not needed by a child that execs
 
-    run_python(job["python"], Path(job["source"]), job["env"], _RESULT_FD, job["value_bytes"])
+    run_python(job, job["python"], _RESULT_FD)
 
 
 def _exec(argv: list[str], env: dict[str, str]) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and nobody else expects to be
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvpe(argv[0], argv, env)  # noqa: S606 - the caller asked for this program, or for sh
+        os.execvpe(argv[0], argv, {**os.environ, **env})  # noqa: S606 - the caller asked for this program, or for sh
     except FileNotFoundError:
         _say_and_exit(f"{argv[0]}: not found", _EXIT_NOT_FOUND)
     except (OSError, ValueError) as error:  # ValueError: not text that the kernel takes
@@ -120,7 +172,7 @@ def _say_and_exit(text: str, code: int) -> NoReturn:
     os._exit(code)
 
 
-def _arrange_descriptors(*wanted: int) -> None:
+def arrange_descriptors(*wanted: int) -> None:
     """Put the streams at 0, 1, 2, what else is wanted behind them, and close all others: they are the runner's."""
     for number, descriptor in enumerate(wanted):
         os.dup2(descriptor, _ASIDE + number)
@@ -129,19 +181,12 @@ def _arrange_descriptors(*wanted: int) -> None:
     os.closerange(len(wanted), 65536)
 
 
-def _rehearse() -> None:
-    """Use what the call will use: what a fork touches first costs it a copied page, better now than then."""
-    json.loads(encode_json({"env": dict(os.environ), "python": None}))
-    exec(compile("print", "", "exec", dont_inherit=True), {})  # noqa: S102 - our own word
-
-
 def _restrain() -> None:
     _set_limit(resource.RLIMIT_CORE, 0)
     os.nice(NICE)
     _be_first_out_of_memory()
     linux.give_way(giving=False)
     linux.drop_privileges()
-    linux.set_dumpable(dumpable=True)  # inherited as off from the runner; the child's own /proc files must work
 
 
 def _be_first_out_of_memory() -> None:
