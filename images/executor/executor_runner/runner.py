@@ -24,7 +24,7 @@ from executor_runner.protocol.frames import FrameKind, encode_json
 from executor_runner.protocol.shapes import Call, Cause, Limits, PythonCode, Reuse
 from executor_runner.renewal import DoubtError, Renewal
 from executor_runner.signals import SignalSource
-from executor_runner.spare import Spare, fork_spare
+from executor_runner.spare import Spare, fork_spare, make_spare
 from executor_runner.workspace import Workspace
 from executor_runner.zygote import Zygote
 
@@ -202,10 +202,10 @@ class Runner:
     def _fork_spare(self) -> Spare:
         """Raises ``OSError``, and `DoubtError` if the zygote did not survive the calls."""
         if self._zygote is None:
-            return fork_spare(self._env)
+            return make_spare(lambda descriptors: fork_spare(self._env, descriptors))
         if self._reaper.zygote is None:
             raise DoubtError("the zygote is gone")
-        return self._zygote.fork_spare()
+        return make_spare(self._zygote.fork_spare)
 
     def _retire(self) -> None:
         self._vacant = False

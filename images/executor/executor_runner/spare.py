@@ -10,7 +10,7 @@ import marshal
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypedDict
 
@@ -97,27 +97,34 @@ def close_all(descriptors: Iterable[int]) -> None:
         os.close(descriptor)
 
 
-def fork_spare(env: Mapping[str, str]) -> Spare:
-    """Fork a spare that waits; ``env``: what every call has. It closes all of the runner's descriptors.
-
-    Raises ``OSError``.
-    """
+def make_spare(fork: Callable[[tuple[int, ...]], int]) -> Spare:
+    """Have a spare forked, which gets these descriptors; the fork returns its pid. Raises ``OSError``, as that does."""
     channels = open_channels()
     try:
-        pid = os.fork()
+        pid = fork(channels.theirs)
     except OSError:
-        close_all({*channels.ours, *channels.theirs})
+        close_all(channels.ours)
         raise
-    if pid == 0:
-        be_spare(channels, lambda: prepare(env))
-    close_all(set(channels.theirs) - set(channels.ours))
+    finally:
+        close_all(set(channels.theirs) - set(channels.ours))
     return Spare(pid, *channels.ours)
 
 
-def be_spare(channels: Channels, begin: Callable[[], object] = lambda: None) -> NoReturn:
+def fork_spare(env: Mapping[str, str], descriptors: tuple[int, ...]) -> int:
+    """Fork a spare that waits and has none of our descriptors but these; ``env``: what every call has.
+
+    Raises ``OSError``.
+    """
+    pid = os.fork()
+    if pid == 0:
+        be_spare(descriptors, lambda: prepare(env))
+    return pid
+
+
+def be_spare(descriptors: Sequence[int], begin: Callable[[], object] = lambda: None) -> NoReturn:
     """Go on as the spare, in a process just forked; ``begin``: what is to be done first, with the streams in place."""
     try:
-        arrange_descriptors(*channels.theirs)
+        arrange_descriptors(*descriptors)
         os.setsid()
         linux.unblock_signals()
         begin()

@@ -19,14 +19,15 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from executor_runner import linux
-from executor_runner.spare import Spare, arrange_descriptors, be_spare, close_all, open_channels, prepare
+from executor_runner.spare import arrange_descriptors, be_spare, close_all, open_channels, prepare
 
 _SPARE, _KILL = b"S", b"K"
 _CONTROL_FD = 3
 _PATIENCE = 2.0
 """Seconds that a spare may take. A zygote that was stopped or killed makes none."""
 _ANSWER = struct.Struct("=ii")  # pid or 0, errno
-_DESCRIPTORS = len(Spare._fields) - 1
+_DESCRIPTOR = struct.Struct("=i")
+_DESCRIPTORS = 6
 
 
 class Zygote:
@@ -42,18 +43,17 @@ class Zygote:
         self._control.settimeout(_PATIENCE)
         self._asked_to_kill = False
 
-    def fork_spare(self) -> Spare:
-        """Have it fork a spare that waits. Raises ``OSError``, and nothing else can be had of this zygote then."""
+    def fork_spare(self, descriptors: tuple[int, ...]) -> int:
+        """Have it fork a spare with these descriptors; returns its pid. Raises ``OSError``, and is of no use then."""
         self._asked_to_kill = False
-        self._control.send(_SPARE)
-        data, descriptors, _, _ = socket.recv_fds(self._control, _ANSWER.size, _DESCRIPTORS)
-        if len(data) != _ANSWER.size:
-            close_all(descriptors)
+        socket.send_fds(self._control, [_SPARE], descriptors)
+        answer = self._control.recv(_ANSWER.size)
+        if len(answer) != _ANSWER.size:
             raise ChildProcessError("the zygote is gone")
-        pid, error = _ANSWER.unpack(data)
+        pid, error = _ANSWER.unpack(answer)
         if error:
             raise OSError(error, os.strerror(error))
-        return Spare(pid, *descriptors)
+        return int(pid)
 
     def kill_others(self) -> bool:
         """Have it kill all but itself and the runner. False if it was asked before, and perhaps can't."""
@@ -83,27 +83,26 @@ def _be_zygote(control: socket.socket, env: Mapping[str, str]) -> NoReturn:
 
 
 def _serve(control: socket.socket) -> None:
-    """Until the runner is gone."""
-    while order := control.recv(1):
+    """Until the runner is gone. Does as little as it can: all that it touches is copied, after each fork anew."""
+    room = socket.CMSG_SPACE(_DESCRIPTORS * _DESCRIPTOR.size)
+    while True:
+        order, attached, _, _ = control.recvmsg(1, room)
         if order == _SPARE:
-            _send_spare(control)
-        else:
+            descriptors = [number for _, _, data in attached for (number,) in _DESCRIPTOR.iter_unpack(data)]
+            control.send(_fork(descriptors))
+            close_all(descriptors)
+        elif order == _KILL:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)  # spares PID 1 and whoever sends it
+        else:
+            return
 
 
-def _send_spare(control: socket.socket) -> None:
-    try:
-        channels = open_channels()
-    except OSError as error:
-        control.send(_ANSWER.pack(0, error.errno or errno.EIO))
-        return
+def _fork(descriptors: list[int]) -> bytes:
     try:
         pid = linux.fork_sibling()
-        if pid == 0:
-            be_spare(channels)
-        socket.send_fds(control, [_ANSWER.pack(pid, 0)], channels.ours)
     except OSError as error:
-        control.send(_ANSWER.pack(0, error.errno or errno.EIO))
-    finally:
-        close_all({*channels.ours, *channels.theirs})
+        return _ANSWER.pack(0, error.errno or errno.EIO)
+    if pid == 0:
+        be_spare(descriptors)
+    return _ANSWER.pack(pid, 0)
