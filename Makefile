@@ -74,6 +74,10 @@ bench-reuse: $(READY)  ## Load sandboxes that one tenant reuses: local, and on t
 	PYTHONPATH=tests $(BIN)/python benchmarks/load.py W6
 	test -z "$$KUBECONFIG" || PYTHONPATH=tests $(BIN)/python benchmarks/load.py W6 --backend kubernetes --image $(IMAGE)
 
+.PHONY: bench-replicas
+bench-replicas: $(READY)  ## Load four replicas on the cluster of $KUBECONFIG, kill the leader twice, count double use
+	PYTHONPATH=tests $(BIN)/python benchmarks/replicas.py --start 4 --kill-leader 2 --image $(IMAGE)
+
 .PHONY: soak
 soak: $(READY)  ## Run 10,000 calls on this machine and count what is left
 	PYTHONPATH=tests $(BIN)/python benchmarks/leftovers.py
