@@ -66,7 +66,7 @@ bench-cluster: $(READY)  ## Measure cold calls on the cluster of $KUBECONFIG bes
 
 .PHONY: bench-pool
 bench-pool: $(READY)  ## Load a warm pool on the cluster of $KUBECONFIG: latency, bursts, arrivals, writes
-	PYTHONPATH=tests $(BIN)/python benchmarks/load.py W1 W7 --backend kubernetes --image $(IMAGE) --pool 10 --pause 0.6
+	PYTHONPATH=tests $(BIN)/python benchmarks/load.py W1 W7 --backend kubernetes --image $(IMAGE) --pool 10 --batch 10
 	PYTHONPATH=tests $(BIN)/python benchmarks/load.py W2 W3 W4 W5 --backend kubernetes --image $(IMAGE) --pool 20 --pause 0.6
 
 .PHONY: bench-reuse

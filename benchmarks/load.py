@@ -86,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     add("--template", default="default")
     add("--calls", type=int, default=200, help="W1 and W7")
     add("--pause", type=float, default=0.0, help="seconds between the calls of W1, W2 and W7: the pool refills")
+    add("--batch", type=int, default=0, help="W1 and W7: so many calls without a pause, then wait for the pool to fill")
     add("--no-bare-pod", dest="bare_pod", action="store_false", help="no bare pod beside W1")
     add("--cold-calls", type=int, default=30, help="W2")
     add("--cold-request", default='{"resources": {"memory": "320Mi"}}', help="what keeps the pool from serving W2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from calls import Caller
@@ -27,14 +27,13 @@ class Pool:
         pools = json.loads(answer.body)["pools"] if answer.status == 200 else []
         return next((pool for pool in pools if pool["template"] == self._template), {})
 
-    async def wait_full(self, seconds: float = 120) -> Mapping[str, Any]:
-        """Wait until as many wait as should, then return the status. Raises ``TimeoutError``."""
-        deadline = time.monotonic() + seconds
-        while (status := await self.look()) and status["ready"] < status["desired"]:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the pool is not full after {seconds:.0f} s: {dict(status)}")
-            await asyncio.sleep(_POLL_SECONDS)
-        return status
+    async def wait_full(self, seconds: float = 120, lacking: int = 0) -> Mapping[str, Any]:
+        """Wait until as many wait as should, but for ``lacking``; then return the status. Raises ``TimeoutError``."""
+        return await self._wait(lambda status: status["ready"] >= status["desired"] - lacking, seconds)
+
+    async def wait_settled(self, seconds: float = 120) -> Mapping[str, Any]:
+        """Wait until it is full and nothing is being made, then return the status. Raises ``TimeoutError``."""
+        return await self._wait(lambda it: it["ready"] >= it["desired"] and not it["starting"], seconds)
 
     async def refill_rate(self, caller: Caller) -> float:
         """Empty it with one burst and time how it fills: sandboxes a second from its lowest point to full.
@@ -56,3 +55,11 @@ class Pool:
                 raise TimeoutError("the pool was not seen to empty and fill again")
             await asyncio.sleep(_POLL_SECONDS)
         return (size - lowest) / (time.perf_counter() - since)
+
+    async def _wait(self, enough: Callable[[Mapping[str, Any]], bool], seconds: float) -> Mapping[str, Any]:
+        deadline = time.monotonic() + seconds
+        while (status := await self.look()) and not enough(status):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the pool is not full after {seconds:.0f} s: {dict(status)}")
+            await asyncio.sleep(_POLL_SECONDS)
+        return status

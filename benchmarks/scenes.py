@@ -14,7 +14,7 @@ from typing import Any
 
 import apiserver
 import workloads
-from calls import Caller, Kind, Sample, judge
+from calls import Caller, Kind, Reply, Sample, judge
 from figures import milliseconds, print_header
 from pool import Pool
 from report import Record, print_phases, print_reuse, print_windows
@@ -44,10 +44,24 @@ class Bench:
         """Calls the pool is for."""
         return Kind({"template": self.arguments.template})
 
+    @property
+    def pace(self) -> str:
+        """How the calls of W1 and W7 follow each other."""
+        if size := self.arguments.batch:
+            return f"{size} back to back, then the pool fills"
+        return f"{self.arguments.pause} s between calls"
+
+    async def serial(self, between: Callable[[], None]) -> list[Reply]:
+        """The calls of W1 and W7, with ``between`` as often as calls."""
+        arguments, caller = self.arguments, self.caller(self.kind)
+        if arguments.batch:
+            return await workloads.batches(caller, arguments.calls, arguments.batch, between, self.pool.wait_settled)
+        return await workloads.serial(caller, arguments.calls, arguments.pause, between)
+
 
 async def _warm(bench: Bench) -> None:
-    """One call after another, and a bare round trip to a pod after each."""
-    arguments, kind = bench.arguments, bench.kind
+    """One call after another, and a bare round trip to a pod after each, or after each batch as many."""
+    arguments = bench.arguments
     with contextlib.ExitStack() as stack:
         bare: dict[str, list[float]] = {}
         pod = None
@@ -60,9 +74,8 @@ async def _warm(bench: Bench) -> None:
                 for values, action in zip(bare.values(), (pod.over_new, pod.over_kept), strict=True):
                     values.append(milliseconds(action))
 
-        replies = await workloads.serial(bench.caller(kind), arguments.calls, arguments.pause, between)
-    samples = judge(replies, kind)
-    print_header(f"W1 serial, {arguments.pause} s between calls")
+        samples = judge(await bench.serial(between), bench.kind)
+    print_header(f"W1 serial, {bench.pace}")
     bench.record.add("W1", samples)
     print_phases([sample for sample in samples if sample.start != "cold"] or samples, bare)
 
@@ -131,14 +144,12 @@ async def _reuse(bench: Bench) -> None:
 
 async def _costs(bench: Bench) -> None:
     """Writes to the API server, memory of the service."""
-    arguments, core = bench.arguments, bench.target.core
+    core = bench.target.core
     began, start = time.perf_counter(), Weather.now(bench.target.pid)
     before = None if core is None else apiserver.count_writes(core)
-    samples = judge(
-        await workloads.serial(bench.caller(bench.kind), arguments.calls, arguments.pause, lambda: None), bench.kind
-    )
+    samples = judge(await bench.serial(lambda: None), bench.kind)
     await bench.pool.wait_full()
-    print_header("W7 serial")
+    print_header(f"W7 serial, {bench.pace}")
     bench.record.add("W7", samples)
     memory = Weather.now(bench.target.pid).memory - start.memory
     if bench.target.pid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from calls import Caller, Reply
 
@@ -17,6 +17,20 @@ async def serial(caller: Caller, count: int, pause: float, between: Callable[[],
         replies.append(await caller.call())
         between()
         await asyncio.sleep(pause)
+    return replies
+
+
+async def batches(
+    caller: Caller, count: int, size: int, between: Callable[[], None], refilled: Callable[[], Awaitable[object]]
+) -> list[Reply]:
+    """``size`` calls right behind each other, ``between`` as many times, then wait for ``refilled``; and again."""
+    replies: list[Reply] = []
+    while len(replies) < count:
+        batch = range(min(size, count - len(replies)))
+        await refilled()
+        replies += [await caller.call() for _ in batch]
+        for _ in batch:
+            between()
     return replies
 
 

@@ -19,9 +19,9 @@ LIES: dict[str, Lie] = {
 }
 
 
-def load(url: str, results: Path) -> subprocess.CompletedProcess[str]:
+def load(url: str, results: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """W1 with three calls."""
-    flags = ["W1", "--url", url, "--calls", "3", "--results", str(results)]
+    flags = ["W1", "--url", url, "--calls", "3", "--results", str(results), *more]
     command = [sys.executable, str(BENCHMARKS / "load.py"), *flags]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
 
@@ -32,6 +32,14 @@ def test_right_answers_pass_and_are_kept(impostor: Callable[[Lie], str], tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     lines = next(tmp_path.glob("*.csv")).read_text().splitlines()
     assert len(lines) == 4
+
+
+def test_batches_run_as_many_calls(impostor: Callable[[Lie], str], tmp_path: Path) -> None:
+    """A batch of two and one of the one that is left; the header says how calls follow each other."""
+    done = load(impostor(lambda word, number: (word, word, f"pod-{number}")), tmp_path, "--batch", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(next(tmp_path.glob("*.csv")).read_text().splitlines()) == 4
+    assert "W1 serial, 2 back to back, then the pool fills" in done.stdout
 
 
 @pytest.mark.parametrize("complaint", LIES)
