@@ -78,6 +78,10 @@ bench-reuse: $(READY)  ## Load sandboxes that one tenant reuses: local, and on t
 bench-replicas: $(READY)  ## Load four replicas on the cluster of $KUBECONFIG, kill the leader twice, count double use
 	PYTHONPATH=tests $(BIN)/python benchmarks/replicas.py --start 4 --kill-leader 2 --image $(IMAGE)
 
+.PHONY: bench-faults
+bench-faults: $(READY)  ## Make faults under load on the cluster of $KUBECONFIG: calls lost, sandboxes made for nothing
+	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --image $(IMAGE)
+
 .PHONY: soak
 soak: $(READY)  ## Run 10,000 calls on this machine and count what is left
 	PYTHONPATH=tests $(BIN)/python benchmarks/leftovers.py

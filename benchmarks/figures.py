@@ -42,8 +42,13 @@ def print_row(name: str, values: Sequence[float]) -> None:
     print(f"{name:44}  {len(values):6}  {figures}")
 
 
-def print_header(title: str) -> None:
-    """Title, the machine's load, and the columns."""
+def print_title(title: str) -> None:
+    """Title and the machine's load."""
     load = " ".join(f"{value:.2f}" for value in os.getloadavg())
     print(f"\n{title}   ({os.cpu_count()} cores, load {load})")
+
+
+def print_header(title: str) -> None:
+    """Title, the machine's load, and the columns."""
+    print_title(title)
     print(f"{'':44}  {'n':>6}  " + "  ".join(f"{name:>9}" for name in ("p50 ms", "p95", "p99", "max")))

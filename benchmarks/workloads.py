@@ -1,11 +1,13 @@
-"""The ways to load a service: one after another, all at once, at random instants, without a pause."""
+"""The ways to load a service: one after another, all at once, at random or even instants, without a pause."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from calls import Caller, Reply
 
@@ -63,3 +65,37 @@ async def closed_loop(callers: list[Caller], seconds: float) -> list[Reply]:
         return replies
 
     return [reply for replies in await asyncio.gather(*map(run, callers)) for reply in replies]
+
+
+class Steady:
+    """Calls at even distances, by the callers in turn, sent whether or not earlier ones are answered."""
+
+    def __init__(self, callers: Sequence[Caller], rate: float) -> None:
+        self._callers = itertools.cycle(callers)
+        self._distance = 1 / rate
+        self._held = self._stopped = False
+
+    async def run(self) -> list[Reply]:
+        """Send until stopped; the replies, once all are there. Each counts from when it was due."""
+        due, tasks = time.perf_counter(), []
+        self._stopped = False
+        async with asyncio.TaskGroup() as group:
+            while not self._stopped:
+                if not self._held:
+                    tasks.append(group.create_task(next(self._callers).call(due)))
+                due += self._distance
+                await asyncio.sleep(due - time.perf_counter())
+        return [task.result() for task in tasks]
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No new calls meanwhile."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped = True
