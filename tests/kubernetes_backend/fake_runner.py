@@ -20,6 +20,8 @@ class FakeRunner:
     def __init__(self, ip: str, expected_hash: str) -> None:
         self.ip = ip
         self.calls: list[bytes] = []
+        self.callers: list[object] = []
+        """The addresses that calls came from: one for each connection."""
         self.token = ""
         self.execution_id = "e-x-1"
         """Whose call it is to be: what `world.ready` makes."""
@@ -78,6 +80,7 @@ class FakeRunner:
         if self.calls:
             return web.Response(status=409, text=holder_text(self.execution_id))
         self.calls.append(body)
+        self.callers.append(request.transport and request.transport.get_extra_info("peername"))
         self.token = request.headers[TOKEN_HEADER]
         self.claimed.set()
         return await self._stream(request, 0)

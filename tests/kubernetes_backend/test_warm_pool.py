@@ -413,6 +413,35 @@ async def test_a_reused_sandbox_stays_with_its_tenant(world: World) -> None:
     await until(lambda: first.details.name not in world.waiting())
 
 
+async def test_calls_of_a_reused_sandbox_share_a_connection(world: World) -> None:
+    """When the runner has closed it, the next call goes over a new one."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    for number in range(3):
+        sandbox = await claimed(backend, claim(wanted, f"e-{number}", isolation=Isolation.REUSE))
+        await served(world, sandbox, f"e-{number}")
+    runner = world.runners[sandbox.details.name]
+    assert len(set(runner.callers)) == 1
+    runner.cut()
+    await asyncio.sleep(0.05)  # we hear of it
+    sandbox = await claimed(backend, claim(wanted, "e-3", isolation=Isolation.REUSE))
+    await served(world, sandbox, "e-3")
+    assert len(set(runner.callers)) == 2
+
+
+async def test_a_reused_sandbox_that_died_between_two_calls_did_not_take_the_second(world: World) -> None:
+    """The connection kept to it is gone too, so the second call is certain not to have run there."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    sandbox = await claimed(backend, claim(wanted, "e-1", isolation=Isolation.REUSE))
+    await served(world, sandbox, "e-1")
+    await world.runners[sandbox.details.name].stop()
+    await asyncio.sleep(0.05)  # we hear of it
+    sandbox = await claimed(backend, claim(wanted, "e-2", isolation=Isolation.REUSE))
+    with pytest.raises(NotTakenError):
+        await read(sandbox.dispatch(call("e-2")))
+
+
 @pytest.mark.parametrize(
     "limits", [{"max_calls": 1}, {"max_age_seconds": 0.0001}, {"max_idle_seconds": 0.05}], ids=["calls", "age", "idle"]
 )

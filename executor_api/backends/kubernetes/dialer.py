@@ -16,6 +16,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -33,12 +34,13 @@ from executor_api.backends.kubernetes.errors import (
     trimmed,
 )
 from executor_api.backends.kubernetes.metrics import KubernetesMetrics
+from executor_api.backends.kubernetes.runner_http import CONNECT_SECONDS, Lines, NotConnectedError
 from executor_api.backends.kubernetes.settings import DispatchMode
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_runner.protocol import CALL_PATH, PORT, TOKEN_HEADER
 
-CONNECT_SECONDS = 1.0
-"""A pod's address that takes longer is not reachable from here."""
+BRIEF_SECONDS = 3.0
+"""How long a request may take whose answer does not wait for a call."""
 SILENCE_SECONDS = 30.0
 """A runner sends a heartbeat every ten seconds."""
 BOOT_SECONDS = 10.0
@@ -47,8 +49,8 @@ RECHECK_SECONDS = 600.0
 """When the proxy was the way that worked, how long until pod IPs are tried again."""
 _FIRST_PAUSE, _LAST_PAUSE = 0.005, 0.1
 
-STREAM = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-BRIEF = aiohttp.ClientTimeout(total=3.0, sock_connect=CONNECT_SECONDS)
+_STREAM = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+_BRIEF = aiohttp.ClientTimeout(total=BRIEF_SECONDS, sock_connect=CONNECT_SECONDS)
 
 
 class Way(StrEnum):
@@ -58,25 +60,40 @@ class Way(StrEnum):
     PROXY = "API server's proxy"
 
 
-_Attempt = AbstractAsyncContextManager[aiohttp.ClientResponse]
+Body = AsyncIterator[bytes]
+"""An answer's body, cut anywhere."""
+_Attempt = AbstractAsyncContextManager[Body]
+_NOT_CONNECTED = NotConnectedError | aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
 _FORCED = {DispatchMode.POD_IP: Way.POD_IP, DispatchMode.PROXY: Way.PROXY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerRequest:
-    """One request to a runner."""
+    """One request to a runner. ``streams``: its answer lasts as long as a call."""
 
     method: str
     path: str
     token: str = field(default="", repr=False)
-    params: dict[str, str] | None = None
-    body: bytes | None = field(default=None, repr=False)
-    timeout: aiohttp.ClientTimeout = BRIEF
+    params: dict[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+    streams: bool = False
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the request."""
         return {TOKEN_HEADER: self.token} if self.token else {}
+
+    def encoded(self, host: str) -> bytes:
+        """As HTTP/1.1. Behind a call, the next one may follow; the runner closes the connection if none may."""
+        query = f"?{urlencode(self.params)}" if self.params else ""
+        fields = {
+            "Host": host,
+            "Connection": "keep-alive" if self.streams else "close",
+            "Content-Length": len(self.body),
+            **self.headers,
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"{self.method} {self.path}{query} HTTP/1.1\r\n{lines}\r\n".encode() + self.body
 
 
 class Dialer:
@@ -89,8 +106,7 @@ class Dialer:
         self._forced = _FORCED.get(mode)
         self._found: Way | None = None
         self._found_at = 0.0
-        # A runner closes its connection after one answer; and no proxy of the environment leads to a pod.
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
+        self._lines = Lines(PORT)
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,7 +114,7 @@ class Dialer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        self._lines.close()
 
     @property
     def way(self) -> Way | None:
@@ -108,7 +124,7 @@ class Dialer:
     @asynccontextmanager
     async def open(
         self, pod: PodSnapshot, request: RunnerRequest, booting: Callable[[], bool] = lambda: False
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Body]:
         """Open a request. As long as ``booting`` says so, a refused connection, which has carried nothing, is retried.
 
         Raises `KubernetesError`; anything but a refused connection may have reached the runner.
@@ -116,13 +132,13 @@ class Dialer:
         async with AsyncExitStack() as stack:
             way = await self._choose(pod)
             try:
-                response = await _insist(stack, lambda: self._once(way, pod, request), booting)
+                body = await _insist(stack, lambda: self._once(way, pod, request), booting)
             except KubernetesError as error:
                 self._learn(way, error)
                 raise
             self._learn(way, None)
             self._metrics.runner_answered(way)
-            yield response
+            yield body
 
     def _learn(self, way: Way, error: KubernetesError | None) -> None:
         """Remember a way that led to a runner, forget one that led nowhere."""
@@ -155,42 +171,38 @@ class Dialer:
         return Way.PROXY
 
     def _once(self, way: Way, pod: PodSnapshot, request: RunnerRequest) -> _Attempt:
-        if way is Way.POD_IP:
-            return self._to_pod(pod, request)
+        return self._to_pod(pod, request) if way is Way.POD_IP else self._through_proxy(pod, request)
+
+    @asynccontextmanager
+    async def _through_proxy(self, pod: PodSnapshot, request: RunnerRequest) -> AsyncIterator[Body]:
         path = f"{names.pods_path(self._namespace)}/{pod.name}:{PORT}/proxy{request.path}"
-        return self._client.open(
+        async with self._client.open(
             request.method,
             path,
             params=request.params,
             headers=request.headers,
-            data=request.body,
-            timeout=request.timeout,
-        )
+            data=request.body or None,
+            timeout=_STREAM if request.streams else _BRIEF,
+        ) as response:
+            yield response.content.iter_any()
 
     @asynccontextmanager
-    async def _to_pod(self, pod: PodSnapshot, request: RunnerRequest) -> AsyncIterator[aiohttp.ClientResponse]:
-        host = f"[{pod.ip}]" if pod.ip and ":" in pod.ip else pod.ip
-        url = f"http://{host}:{PORT}{request.path}"
+    async def _to_pod(self, pod: PodSnapshot, request: RunnerRequest) -> AsyncIterator[Body]:
+        ip = pod.ip or ""
+        host = f"[{ip}]" if ":" in ip else ip
         try:
-            async with self._session.request(
-                request.method,
-                url,
-                params=request.params,
-                headers=request.headers,
-                data=request.body,
-                timeout=request.timeout,
-                allow_redirects=False,
-            ) as response:
-                if response.status >= HTTPStatus.BAD_REQUEST:
-                    raise api_error(response.status, await response.read())
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            async with (
+                asyncio.timeout(None if request.streams else BRIEF_SECONDS),
+                self._lines.exchange(ip, request.encoded(f"{host}:{PORT}"), SILENCE_SECONDS) as line,
+            ):
+                if line.status >= HTTPStatus.BAD_REQUEST:
+                    raise api_error(line.status, b"".join([data async for data in line.body()]))
+                yield line.body()
+        except OSError as error:
             raise UnreachableError(trimmed(f"runner at {host}: {str(error) or type(error).__name__}")) from error
 
 
-async def _insist(
-    stack: AsyncExitStack, attempt: Callable[[], _Attempt], booting: Callable[[], bool]
-) -> aiohttp.ClientResponse:
+async def _insist(stack: AsyncExitStack, attempt: Callable[[], _Attempt], booting: Callable[[], bool]) -> Body:
     pause = _FIRST_PAUSE
     while True:
         try:
@@ -211,8 +223,7 @@ def was_not_sent(error: KubernetesError) -> bool:
     """Whether no connection to a runner came about, so that nothing of the request can have reached one."""
     if isinstance(error, MissingError):
         return bool(error.reason)  # the API server's: there is no such pod
-    cause = error.__cause__
-    return _is_refusal(error) or isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    return _is_refusal(error) or isinstance(error.__cause__, _NOT_CONNECTED)
 
 
 def _is_refusal(error: KubernetesError) -> bool:
@@ -220,4 +231,6 @@ def _is_refusal(error: KubernetesError) -> bool:
     if isinstance(error, BusyError):
         return "connection refused" in error.message
     cause = error.__cause__
-    return isinstance(cause, aiohttp.ClientConnectorError) and cause.os_error.errno == errno.ECONNREFUSED
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return cause.os_error.errno == errno.ECONNREFUSED
+    return isinstance(cause, NotConnectedError) and cause.refused

@@ -19,7 +19,7 @@ from executor_api.backends.base import (
 from executor_api.backends.kubernetes import remains
 from executor_api.backends.kubernetes.asking import dialable, runner_answers, tell_runner
 from executor_api.backends.kubernetes.cluster import Cluster
-from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, STREAM, RunnerRequest, was_not_sent
+from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, RunnerRequest, was_not_sent
 from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
@@ -116,7 +116,7 @@ class KubernetesSandbox:
 
     async def dispatch(self, call: bytes) -> AsyncGenerator[bytes, None]:
         """Send the call and yield the journal. Raises `ClaimedError`, `ConnectionLostError` and `NotTakenError`."""
-        request = RunnerRequest(method="POST", path=CALL_PATH, token=self._identity.token, body=call, timeout=STREAM)
+        request = RunnerRequest(method="POST", path=CALL_PATH, token=self._identity.token, body=call, streams=True)
         boot_seconds = BOOT_SECONDS if self.start is Start.COLD else 0.0
         async for data in self._stream(request, self._cluster.clock() + boot_seconds):
             yield data
@@ -128,7 +128,7 @@ class KubernetesSandbox:
             path=CALL_PATH,
             token=self._identity.token,
             params={**self._named, "offset": str(offset)},
-            timeout=STREAM,
+            streams=True,
         )
         async for data in self._stream(request, self._cluster.clock()):
             yield data
@@ -180,9 +180,9 @@ class KubernetesSandbox:
     async def _stream(self, request: RunnerRequest, boot_deadline: float) -> AsyncGenerator[bytes, None]:
         try:
             pod = dialable(self._cluster, self._identity.job)
-            async with self._cluster.dialer.open(pod, request, lambda: self._booting(boot_deadline)) as response:
+            async with self._cluster.dialer.open(pod, request, lambda: self._booting(boot_deadline)) as body:
                 self._note_acceptance()
-                async for data in response.content.iter_any():
+                async for data in body:
                     yield data
         except ConflictError as error:
             raise self._conflict(error) from error
