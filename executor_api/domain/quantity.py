@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 _PATTERN = re.compile(
@@ -23,6 +24,7 @@ class InvalidQuantityError(ValueError):
     """The text is no quantity that Kubernetes accepts."""
 
 
+@lru_cache(maxsize=256)  # the same few come with every call
 def parse_quantity(text: str) -> Fraction:
     """Return the exact number. Raises `InvalidQuantityError` for anything Kubernetes would refuse, and for < 0."""
     match = _PATTERN.fullmatch(text) if len(text) <= _MAX_LENGTH else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Annotated, Literal, Self
 
@@ -151,7 +152,15 @@ class Template(StrictModel):
 
     def digest(self) -> str:
         """Twelve hex digits that change whenever anything of the template does."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        whose, digest = self._digest
+        if whose != id(self):  # pydantic copies what is cached, too
+            del self.__dict__["_digest"]
+            _, digest = self._digest
+        return digest
+
+    @cached_property
+    def _digest(self) -> tuple[int, str]:
+        return id(self), hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

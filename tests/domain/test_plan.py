@@ -111,8 +111,10 @@ def test_a_template_that_contradicts_itself_is_refused(fields: dict[str, Any]) -
 
 
 def test_the_digest_follows_every_change() -> None:
-    """Two templates have one digest exactly if they are equal."""
+    """Two templates have one digest exactly if they are equal, and a copy with changes has its own from the start."""
     base = Template(name="t")
-    assert base.digest() == Template(name="t").digest()
-    changed = [Template(name="u"), Template(name="t", grace_seconds=2), Template(name="t", env={"A": "b"})]
+    assert base.digest() == Template(name="t").digest() == base.model_copy().digest()
+    assert base == Template(name="t")
+    changed = [Template(name="u"), Template(name="t", env={"A": "b"}), base.model_copy(update={"grace_seconds": 2})]
     assert len({template.digest() for template in [base, *changed]}) == 4
+    assert changed[-1].digest() == Template(name="t", grace_seconds=2).digest()
