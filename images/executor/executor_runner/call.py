@@ -13,6 +13,7 @@ from pathlib import Path
 
 from executor_runner.artifacts import collect
 from executor_runner.guard import Guard
+from executor_runner.job import Job
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop, Timer
 from executor_runner.meter import Meter
@@ -23,7 +24,7 @@ from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, 
 from executor_runner.protocol.shapes import Call, Cause, Report
 from executor_runner.pump import READ_BYTES, OutputPump, read_available
 from executor_runner.result import parse_result
-from executor_runner.spare import PICKED_UP, Job, Spare
+from executor_runner.spare import PICKED_UP, Spare
 
 UNKILLABLE_SECONDS = 2.0
 """How long we wait for killed processes to go; what stays is in D state and is reported."""

@@ -15,9 +15,9 @@ import types
 from collections.abc import Callable, Mapping
 from typing import NoReturn, cast
 
+from executor_runner.job import Job
 from executor_runner.protocol.frames import encode_json
 from executor_runner.protocol.shapes import ExceptionInfo, PythonCode
-from executor_runner.spare import Job
 
 _MAX_MESSAGE = 4096
 _MAX_TRACEBACK = 16 * 1024

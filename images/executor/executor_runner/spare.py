@@ -12,10 +12,10 @@ import resource
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypedDict
+from typing import NamedTuple, NoReturn
 
 from executor_runner import linux
-from executor_runner.protocol.shapes import PythonCode
+from executor_runner.job import Job
 from executor_runner.signals import reset_signals
 
 PIPE_BYTES = 1024 * 1024
@@ -28,18 +28,6 @@ _RESULT_FD, _RELEASE_FD, _JOB_FD = 3, 4, 5
 _ASIDE = 100
 _EXIT_NOT_FOUND = 127
 _EXIT_NOT_EXECUTABLE = 126
-
-
-class Job(TypedDict):
-    """What the spare becomes. Exactly one of ``argv`` and ``python`` is not None."""
-
-    argv: list[str] | None
-    python: PythonCode | None
-    source: str  # path of the Python source, for tracebacks
-    env: dict[str, str]  # on top of what every call has
-    cwd: str
-    open_files: int
-    value_bytes: int
 
 
 class Spare(NamedTuple):
