@@ -32,7 +32,14 @@ class ClaimedError(ExecutorError):
 
 
 class NotTakenError(ExecutorError):
-    """A sandbox that waited did not take the call and never will: it has another's, or has died. Try another one."""
+    """A sandbox that waited did not take the call and never will: it has another's, or has died. Try another one.
+
+    ``why`` says which to the owner of the call, and names nobody else's.
+    """
+
+    def __init__(self, message: str, why: str = "had taken another call, or was retired") -> None:
+        self.why = why
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,10 @@ class Backend(Protocol):
 
     def pools(self) -> tuple[PoolStatus, ...]:
         """The state of every pool, by template name, from memory."""
+        ...
+
+    def obstacle(self, name: str) -> str:
+        """What keeps the sandbox of this name from starting, and since when, from memory; "" if nothing shows."""
         ...
 
     async def create(self, name: str, claim: Claim) -> Sandbox:

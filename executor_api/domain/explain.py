@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from executor_api.domain.advice import ADVICE
 from executor_api.domain.execution import Execution, Start
+from executor_api.domain.history import Step
 from executor_api.domain.outcome import Outcome, Reason, Status
 from executor_api.domain.pool import PoolStatus
 
@@ -31,22 +32,35 @@ class Explanation:
     sentences: tuple[str, ...]
 
 
-def explain(execution: Execution, pool: PoolStatus | None, ahead: int | None, now: float) -> Explanation:
-    """Where an execution is, or how it ended and why. ``ahead``: those who get a slot before it, if it waits for one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What there is to know of an execution beyond its record."""
 
-    ``pool`` is its template's, if there is one; ``now``: seconds since the epoch.
-    """
+    steps: Sequence[Step] = ()
+    pool: PoolStatus | None = None
+    """Its template's, if there is one."""
+    ahead: int | None = None
+    """Those who get a slot before it, if it waits for one in this process."""
+    obstacle: str = ""
+    """What keeps its sandbox from starting, and since when."""
+
+
+def explain(execution: Execution, around: Surroundings, now: float) -> Explanation:
+    """Where an execution is, or how it ended and why. ``now``: seconds since the epoch."""
     outcome = execution.outcome
     found = (
         _asked_to_end(execution),
-        _beginning(execution, pool),
+        _beginning(execution),
+        *_notes(execution, around.steps),
+        f"Its sandbox is {around.obstacle}." if around.obstacle else "",
         _advice(outcome),
         _SOURCES.get(execution.result_source or "", ""),
         _left_behind(outcome),
-        *_phases(execution),
-        *(_obstacles(pool) if _lacks_sandbox(execution) else ()),
+        *_waits(execution, around.steps),
+        _phases(execution),
+        *_shortage(execution, around.pool, now),
     )
-    return Explanation(_summary(execution, ahead, now), tuple(filter(None, found)))
+    return Explanation(_summary(execution, around, now), tuple(filter(None, found)))
 
 
 def pool_sentences(pool: PoolStatus, now: float) -> tuple[str, ...]:
@@ -61,15 +75,16 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.0f} min"  # noqa: PLR2004  ten minutes
 
 
-def _summary(execution: Execution, ahead: int | None, now: float) -> str:
-    age, outcome = duration(now - execution.created_at), execution.outcome
+def _summary(execution: Execution, around: Surroundings, now: float) -> str:
+    age, outcome, ahead = duration(now - execution.created_at), execution.outcome, around.ahead
     if outcome is not None:
         return _ended(execution, outcome)
     if execution.status is Status.QUEUED:
         behind = "" if ahead is None else f", behind {ahead} other executions" if ahead else ", and is next"
         return f"It has waited for a slot for {age}{behind}."
     if execution.status is Status.STARTING:
-        return f"It was accepted {age} ago and its sandbox is being found or made."
+        seeking = duration(now - (_left_queue(around.steps) or execution.created_at))
+        return f"It was accepted {age} ago, and for {seeking} its sandbox has been sought or made."
     ran = now - (execution.started_at or execution.created_at)
     return f"It has run for {duration(ran)} of at most {duration(execution.timeout_seconds)}."
 
@@ -88,23 +103,28 @@ def _asked_to_end(execution: Execution) -> str:
     return "Somebody has asked to cancel it." if execution.cancel_requested and execution.outcome is None else ""
 
 
-def _beginning(execution: Execution, pool: PoolStatus | None) -> str:
+def _beginning(execution: Execution) -> str:
     if execution.start is Start.WARM:
-        return "It found a sandbox waiting."
+        return "It got a sandbox made beforehand."
     if execution.start is Start.REUSED:
         return "It ran in a sandbox that its tenant had used before."
     if execution.start is None and execution.cold_reason is None:
         return ""
     because = f", because {execution.cold_reason}" if execution.cold_reason else ""
-    return f"A sandbox was made for it{because}.{_change_before(execution, pool)}"
+    made = "is being made" if execution.start is None and execution.outcome is None else "was made"
+    return f"A sandbox {made} for it{because}."
 
 
-def _change_before(execution: Execution, pool: PoolStatus | None) -> str:
-    """Whether the pool was too young to serve the call."""
-    if pool is None or pool.changed_at is None or not 0 <= execution.created_at - pool.changed_at <= _RECENT_SECONDS:
-        return ""
-    since = duration(execution.created_at - pool.changed_at)
-    return f" The sandboxes of template {pool.template!r} had changed {since} before the call."
+def _notes(execution: Execution, steps: Sequence[Step]) -> Iterator[str]:
+    """What happened on its way that was not to be expected."""
+    for step in steps:
+        if step.note:
+            yield f"{duration(step.at - execution.created_at)} after it was accepted, {step.note.rstrip('.')}."
+
+
+def _left_queue(steps: Sequence[Step]) -> float | None:
+    """When it got its slot."""
+    return next((step.at for step in steps if step.status is not Status.QUEUED), None)
 
 
 def _advice(outcome: Outcome | None) -> str:
@@ -123,29 +143,46 @@ def _left_behind(outcome: Outcome | None) -> str:
     return f"Processes it left behind: {outcome.processes['left_behind']}, {end}."
 
 
-def _phases(execution: Execution) -> Iterator[str]:
+def _waits(execution: Execution, steps: Sequence[Step]) -> Iterator[str]:
+    """For a slot, by its events; and what it waited beyond that before its call was sent."""
+    got_slot = _left_queue(steps)
+    if got_slot is None:
+        return
+    for_slot = got_slot - execution.created_at
+    if for_slot >= 1:
+        yield f"It waited {duration(for_slot)} for a slot."
+    for_pool = (execution.timings.queue or 0.0) / 1000 - for_slot
+    if for_pool >= 1:
+        yield f"It waited {duration(for_pool)} for a sandbox of the pool."
+
+
+def _phases(execution: Execution) -> str:
     """How long each took, and which of them made up most of it."""
     timings = execution.timings
     known = {item.name: getattr(timings, item.name) for item in fields(timings) if item.name != "total"}
     spent = {name: value for name, value in known.items() if value}
     if not spent:
-        return
-    if timings.queue is not None and timings.queue >= 1:
-        yield f"It waited {duration(timings.queue / 1000)} for a slot or for a sandbox of the pool."
+        return ""
     longest, total = max(spent, key=lambda name: spent[name]), sum(spent.values())
     most = f"; most of it was {longest}" if spent[longest] > total * _HALF else f"; the longest was {longest}"
-    yield f"Phases: {', '.join(f'{name} {duration(value / 1000)}' for name, value in spent.items())}{most}."
+    return f"Phases: {', '.join(f'{name} {duration(value / 1000)}' for name, value in spent.items())}{most}."
 
 
-def _lacks_sandbox(execution: Execution) -> bool:
+def _shortage(execution: Execution, pool: PoolStatus | None, now: float) -> tuple[str, ...]:
+    """How its pool is, while it waits for a sandbox of it; and what is wrong there, if that may be why it has none."""
+    if pool is None or not _lacks_sandbox(execution, now):
+        return ()
+    awaits = execution.status is Status.STARTING and execution.cold_reason is None
+    said = (*((_supply(pool),) if awaits else ()), *pool.problems)
+    return tuple(f"Its pool says: {sentence}" for sentence in said)
+
+
+def _lacks_sandbox(execution: Execution, now: float) -> bool:
     """Whether the pool's obstacles may be its own."""
     if execution.outcome is None:
         return execution.status in (Status.QUEUED, Status.STARTING)
-    return execution.outcome.reason in _NOT_STARTED
-
-
-def _obstacles(pool: PoolStatus | None) -> tuple[str, ...]:
-    return () if pool is None else tuple(f"Its pool says: {problem}" for problem in pool.problems)
+    recent = now - (execution.finished_at or now) <= _RECENT_SECONDS
+    return recent and execution.outcome.reason in _NOT_STARTED
 
 
 def _supply(pool: PoolStatus) -> str:

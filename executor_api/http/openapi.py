@@ -94,6 +94,7 @@ EVENTS: dict[str, Any] = {
     ]
 }
 _EVENTS_EXAMPLE = (
+    'id: 2\nevent: status\ndata: {"status":"starting","at":"2026-01-31T12:00:00.000Z","note":"..."}\n\n'
     'id: 3\nevent: status\ndata: {"status":"running","at":"2026-01-31T12:00:00.000Z"}\n\n'
     'id: 4\nevent: stdout\ndata: {"text":"hello\\n"}\n\n'
     'id: 5\nevent: stderr\ndata: {"base64":"/w=="}\n\n'

@@ -131,7 +131,7 @@ class Drive:
                 return sandbox, await self._collected(sandbox)
             except NotTakenError as error:
                 _log.info("a sandbox did not take the call", execution=self.live.record.id, error=str(error))
-                sandbox = await self._launch.another()
+                sandbox = await self._launch.another(error.why)
 
     async def _collected(self, sandbox: Sandbox) -> Report | None:
         """The report out of the journal, or None if there is only what the sandbox left behind."""

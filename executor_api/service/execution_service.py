@@ -13,7 +13,9 @@ import structlog
 
 from executor_api.backends.base import Backend, Health
 from executor_api.domain.execution import Event, Execution, Output
-from executor_api.domain.explain import Explanation, explain
+from executor_api.domain.explain import Explanation, Surroundings, explain
+from executor_api.domain.history import steps
+from executor_api.domain.outcome import Status
 from executor_api.domain.pool import PoolStatus
 from executor_api.domain.template import Plan, Template, plan
 from executor_api.errors import NotFoundError, UnavailableError
@@ -170,8 +172,14 @@ class ExecutionService:
     async def explain(self, tenant: str, execution_id: str) -> Explanation:
         """The tenant's execution in sentences. Raises `NotFoundError`."""
         record, work = await self.get(tenant, execution_id), self._workplace
-        pool = next((pool for pool in self.pools() if pool.template == record.request.template), None)
-        return explain(record, pool, work.admission.ahead(record), work.clock.now())
+        starting = record.sandbox if record.status is Status.STARTING else None
+        around = Surroundings(
+            steps=steps(await self._ledger.events(execution_id)),
+            pool=next((pool for pool in self.pools() if pool.template == record.request.template), None),
+            ahead=work.admission.ahead(record),
+            obstacle=work.backend.obstacle(starting.name) if starting is not None else "",
+        )
+        return explain(record, around, work.clock.now())
 
     def pools(self) -> tuple[PoolStatus, ...]:
         """Every warm pool as it is now, by template."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from executor_api.backends.base import Claim, Miss, Sandbox, SandboxFailedError
-from executor_api.domain.execution import SandboxDetails
+from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason, Status
 from executor_api.domain.template import Plan
 from executor_api.errors import UnavailableError
@@ -23,6 +23,7 @@ SEARCH_PAUSE = 5.0
 MOST_REFUSALS = 8
 """So many waiting sandboxes may turn out to be taken or dead before the call has one made for it."""
 
+_STOPPED = "its service had stopped or lost track of it before it ran"
 _REFUSED = f"{MOST_REFUSALS} waiting sandboxes turned out to be taken by others, or to have died"
 _CANCELLED = Evidence(Reason.CANCELLED, "cancelled before it ran")
 _GONE = Evidence(Reason.SANDBOX_LOST, "the service stopped while the call ran, and its sandbox is gone")
@@ -42,25 +43,26 @@ class Launch:
         self._obstacle = ""
         self._refusals = 0
 
-    async def dispatchable(self) -> Sandbox:
-        """Wait for a slot, make the sandbox, and commit that the call may run."""
+    async def dispatchable(self, note: str = "") -> Sandbox:
+        """Wait for a slot, make the sandbox, and commit that the call may run. ``note``: what led to it, if odd."""
         async with self._unless_cancelled(None):
             await self._assignment.ticket.granted
         self._assignment.timeline.mark("admitted")
-        sandbox = await self._started()
+        sandbox = await self._started(note)
         await self._commit(sandbox)
         return sandbox
 
-    async def another(self) -> Sandbox:
+    async def another(self, why: str) -> Sandbox:
         """A sandbox in place of one that waited and did not take the call."""
         refused, self.sandbox = self.sandbox, None
+        note = f"sandbox {self._assignment.sandbox_name} {why}; another one was sought"
         self._refusals += 1
         # It may be somebody else's: from here on nothing of this execution may lead to it.
         own = SandboxDetails(name=self._assignment.own_sandbox, backend=self._workplace.backend.name)
         self._live.change(dispatched=False, sandbox=own, start=None)
         if refused is not None:
             await refused.release()
-        return await self.dispatchable()
+        return await self.dispatchable(note)
 
     async def found(self) -> Sandbox:
         """The sandbox of a call that ran when the service stopped."""
@@ -87,10 +89,10 @@ class Launch:
         before = self._live.record.sandbox and self._live.record.sandbox.pod_uid
         return None not in (before, found.details.pod_uid) and before != found.details.pod_uid
 
-    async def _started(self) -> Sandbox:
+    async def _started(self, note: str) -> Sandbox:
         plan = self._plan()
         self._live.change(status=Status.STARTING)
-        self._live.emit_status(self._workplace.clock.now())
+        self._live.emit_status(self._workplace.clock.now(), note=note)
         self.may_exist = True
         async with self._unless_cancelled(plan.template.start_seconds + START_SLACK):
             self.sandbox = await self._obtained(plan)
@@ -110,10 +112,9 @@ class Launch:
         claim = Claim(self._live.record.id, self._live.record.tenant, plan)
         for delay in backoff():
             try:
-                sandbox = await self._claimed(claim)
-                return sandbox or await self._workplace.backend.create(self._assignment.own_sandbox, claim)
+                return await self._claimed(claim) or await self._made(claim)
             except UnavailableError as error:
-                self._obstacle = f": {error}"
+                self._note_obstacle(f": {error}")
             await asyncio.sleep(delay)
         raise AssertionError("backoff never ends")
 
@@ -121,14 +122,30 @@ class Launch:
         if self._assignment.recovered:
             return None  # its own sandbox may have been made before the restart
         if self._refusals >= MOST_REFUSALS:
-            self._live.change(cold_reason=_REFUSED)
+            self._goes_cold(_REFUSED)
             return None
         found = await self._workplace.backend.claim(claim)
         self._workplace.admission.claimed(self._assignment.ticket)
         if isinstance(found, Miss):
-            self._live.change(cold_reason=found.reason)
+            self._goes_cold(found.reason)
             return None
         return found
+
+    async def _made(self, claim: Claim) -> Sandbox:
+        sandbox = await self._workplace.backend.create(self._assignment.own_sandbox, claim)
+        if self._assignment.recovered and sandbox.start is Start.COLD and self._live.record.cold_reason is None:
+            self._goes_cold(_STOPPED)
+        return sandbox
+
+    def _goes_cold(self, reason: str) -> None:
+        """Tell at once: making a sandbox may take minutes, and any replica may be asked what becomes of the call."""
+        self._live.change(cold_reason=reason)
+        self._live.store_soon()
+
+    def _note_obstacle(self, obstacle: str) -> None:
+        if obstacle != self._obstacle:
+            self._obstacle = obstacle
+            self._live.emit_status(self._workplace.clock.now(), note=f"no sandbox could be had{obstacle}")
 
     async def _commit(self, sandbox: Sandbox) -> None:
         timeline, metrics = self._assignment.timeline, self._workplace.metrics

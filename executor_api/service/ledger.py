@@ -73,14 +73,17 @@ class Ledger:
                 await (drive.live.finished.wait() if drive is not None else news.wait())
         return record
 
+    async def events(self, execution_id: str) -> list[Event]:
+        """Its events so far."""
+        drive = self.driving(execution_id)
+        return await (drive.live.events() if drive is not None else self._store.events(execution_id))
+
     async def output(self, execution_id: str) -> Output:
         """What it printed so far."""
-        drive, finished = self.driving(execution_id), self._recent.get(execution_id)
-        if drive is not None:
-            return await drive.live.output()
+        finished = self._recent.get(execution_id)
         if finished is not None and finished.output is not None:
             return finished.output
-        return assemble(await self._store.events(execution_id))
+        return assemble(await self.events(execution_id))
 
     async def follow(self, tenant: str, execution_id: str, after: int) -> AsyncIterator[Event]:
         """Its events above ``after``, until it is finished. Raises `NotFoundError`."""

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 import structlog
 
 from executor_api.domain.execution import Event, EventKind, Execution, Output
+from executor_api.domain.history import encode_step
 from executor_api.domain.output import assemble, decode_gap
 from executor_api.errors import UnavailableError
 from executor_api.service.clock import backoff
@@ -79,21 +79,25 @@ class Live:
         self._saving = asyncio.Lock()
         self._news = asyncio.Event()
         if not self._last:
-            self._append(EventKind.STATUS, _status_data(record, record.created_at), None)
+            self._append(EventKind.STATUS, encode_step(record, record.created_at), None)
 
     def change(self, **fields: Any) -> None:
-        """Change the record in memory; it is stored with the next flush."""
+        """Change the record in memory; it is stored with the next flush, see `store_soon`."""
         self.record = replace(self.record, **fields)
 
     def emit(self, kind: EventKind, data: bytes, journal_offset: int | None = None) -> None:
         """Add an event; the store has it within `FLUSH_SECONDS`, or as soon as somebody follows."""
         self._append(kind, data, journal_offset)
+        self.store_soon()
+
+    def emit_status(self, at: float, journal_offset: int | None = None, note: str = "") -> None:
+        """Add an event that tells the record's status as it is now; ``note`` says what led to it, if that is odd."""
+        self.emit(EventKind.STATUS, encode_step(self.record, at, note), journal_offset)
+
+    def store_soon(self) -> None:
+        """Have what is not stored yet stored within `FLUSH_SECONDS`."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_late)
-
-    def emit_status(self, at: float, journal_offset: int | None = None) -> None:
-        """Add an event that tells the record's status as it is now."""
-        self.emit(EventKind.STATUS, _status_data(self.record, at), journal_offset)
 
     @property
     def must_flush(self) -> bool:
@@ -288,10 +292,3 @@ async def _undivided(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-def _status_data(record: Execution, at: float) -> bytes:
-    known: dict[str, object] = {"status": record.status, "at": at}
-    if record.start is not None:
-        known |= {"sandbox": record.sandbox, "start": record.start}
-    return msgspec.json.encode(known)

@@ -21,8 +21,12 @@ async def take_up(
     """An assignment that goes on with an unfinished execution, from its last stored event."""
     timeline = Timeline(clock.monotonic)
     timeline.mark("accepted")
+    live = Live(record, store, await store.events(record.id))
+    live.emit_status(
+        clock.now(), note="its service had stopped or lost track of it, and it was taken up from its record"
+    )
     return Assignment(
-        live=Live(record, store, await store.events(record.id)),
+        live=live,
         plan=_plan_again(record, templates),
         # What was dispatched runs already, whether we have room or not.
         ticket=admission.enter_running(record) if record.dispatched else admission.enter_accepted(record),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -169,8 +170,9 @@ async def test_one_that_died_while_it_waited_did_not_take_the_call(world: World)
     (name,) = world.waiting()
     sandbox = await claimed(backend, claim(wanted))
     await world.runners[name].stop()
-    with pytest.raises(NotTakenError):
+    with pytest.raises(NotTakenError) as refusal:
         await read(sandbox.dispatch(call("e-1")))
+    assert refusal.value.why == "did not answer any more"
     await sandbox.release()
     assert (world.api.objects.get("jobs", name) is not None, pool(backend).conflicts) == (True, 1)
 
@@ -184,8 +186,9 @@ async def test_one_that_another_replica_uses_is_left_alone(world: World) -> None
     world.runners[name].execution_id = "e-1"
     reading = asyncio.create_task(read(ours.dispatch(call("e-1"))))
     await world.runners[name].claimed.wait()
-    with pytest.raises(NotTakenError, match="claimed by e-1"):
+    with pytest.raises(NotTakenError, match="claimed by e-1") as refusal:
         await read(theirs.dispatch(call("e-2")))
+    assert refusal.value.why == "had taken another call, or was retired"
     await theirs.release()
     assert world.api.objects.get("jobs", name) is not None
     await world.runners[name].finish()
@@ -222,6 +225,24 @@ async def test_a_changed_template_replaces_the_pool(world: World) -> None:
     await until(lambda: pool(backend).ready >= 1)
     assert (world.runners[before[0]].retired, world.runners[before[1]].retired) == (False, True)
     assert world.api.objects.get("jobs", before[0]) is not None
+
+
+async def test_every_replica_knows_what_a_sandbox_waits_for(world: World) -> None:
+    """Of one that another replica makes for a call, as of the pool's; a sandbox that runs waits for nothing."""
+    backends = [await world.pooled(template(1)) for _ in range(2)]
+    world.running = False
+    wanted = Template(name="plain")
+    await backends[0].create("x-1", claim(wanted))
+    await until(lambda: world.api.objects.get("pods", "x-1-abcde"))
+    assert [backend.obstacle("x-1") for backend in backends] == ["", ""]
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient memory"}
+    await world.change_pod("x-1", conditions=[condition])
+    for backend in backends:
+        await until(lambda backend=backend: backend.obstacle("x-1"))
+        assert re.fullmatch(r"pending for \d+ s: Insufficient memory", backend.obstacle("x-1"))
+    await world.change_pod("x-1", conditions=[])
+    await world.run_pod("x-1")
+    await until(lambda: not any(backend.obstacle("x-1") for backend in backends))
 
 
 async def test_a_size_alone_changes_no_sandbox(world: World) -> None:

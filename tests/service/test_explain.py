@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.house import House, submission
+from support.house import ended as finished
 from support.pool_status import pool
-from support.scripted import Script
+from support.scripted import Fate, Script
 
 from executor_api.domain.advice import ADVICE
 from executor_api.domain.execution import Execution, Start, Timings
-from executor_api.domain.explain import explain, pool_sentences
+from executor_api.domain.explain import Surroundings, explain, pool_sentences
+from executor_api.domain.history import Step
 from executor_api.domain.outcome import Outcome, Reason, Status
 from executor_api.domain.request import ExecutionRequest
-from executor_api.errors import NotFoundError
+from executor_api.errors import NotFoundError, UnavailableError
+from executor_api.service.execution_service import ExecutionService
 
 NOW = 1000.0
+ALONE = Surroundings()
 MEMORY = "2 sandboxes pending for 41 s: Insufficient memory"
 QUEUED = Execution(
     id="x",
@@ -37,68 +42,63 @@ def ended(reason: Reason | None, message: str = "", **fields: Any) -> Execution:
 
 
 @pytest.mark.parametrize(
-    ("execution", "ahead", "summary"),
+    ("execution", "around", "summary"),
     [
-        (QUEUED, 3, "It has waited for a slot for 2 s, behind 3 other executions."),
-        (QUEUED, 0, "It has waited for a slot for 2 s, and is next."),
-        (QUEUED, None, "It has waited for a slot for 2 s."),
+        (QUEUED, Surroundings(ahead=3), "It has waited for a slot for 2 s, behind 3 other executions."),
+        (QUEUED, Surroundings(ahead=0), "It has waited for a slot for 2 s, and is next."),
+        (QUEUED, ALONE, "It has waited for a slot for 2 s."),
         (
             replace(QUEUED, status=Status.STARTING),
-            None,
-            "It was accepted 2 s ago and its sandbox is being found or made.",
+            Surroundings(steps=[Step(Status.QUEUED, NOW - 2), Step(Status.STARTING, NOW - 1.5)]),
+            "It was accepted 2 s ago, and for 1.5 s its sandbox has been sought or made.",
         ),
-        (replace(QUEUED, status=Status.RUNNING, started_at=NOW - 1.5), None, "It has run for 1.5 s of at most 60 s."),
-        (ended(None, timings=Timings(total=5.8)), None, "It succeeded after 5.8 ms."),
-        (ended(Reason.EXIT_CODE, "exit code 7"), None, "It failed after 2 s (exit_code): exit code 7."),
+        (replace(QUEUED, status=Status.RUNNING, started_at=NOW - 1.5), ALONE, "It has run for 1.5 s of at most 60 s."),
+        (ended(None, timings=Timings(total=5.8)), ALONE, "It succeeded after 5.8 ms."),
+        (ended(Reason.EXIT_CODE, "exit code 7"), ALONE, "It failed after 2 s (exit_code): exit code 7."),
     ],
     ids=["queued", "next", "queued elsewhere", "starting", "running", "succeeded", "failed"],
 )
-def test_the_summary_says_where_it_is(execution: Execution, ahead: int | None, summary: str) -> None:
+def test_the_summary_says_where_it_is(execution: Execution, around: Surroundings, summary: str) -> None:
     """One sentence for each status."""
-    assert explain(execution, None, ahead, NOW).summary == summary
+    assert explain(execution, around, NOW).summary == summary
 
 
 def test_every_reason_has_advice() -> None:
     """A new reason can't be forgotten, and the advice is among the sentences."""
     assert set(ADVICE) == set(Reason)
     for reason in Reason:
-        assert ADVICE[reason] in explain(ended(reason), None, None, NOW).sentences
+        assert ADVICE[reason] in explain(ended(reason), ALONE, NOW).sentences
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.STARTING])
 def test_a_pending_call_is_told_what_holds_up_its_pool(status: Status) -> None:
-    """The pool's problems with their ages; once it runs they are not its own any more."""
-    problems = pool(problems=(MEMORY,))
-    assert f"Its pool says: {MEMORY}" in explain(replace(QUEUED, status=status), problems, None, NOW).sentences
+    """The pool's problems with their ages; once it runs, or long after it failed, they are not its own any more."""
+    around = Surroundings(pool=pool(problems=(MEMORY,)))
+    assert f"Its pool says: {MEMORY}" in explain(replace(QUEUED, status=status), around, NOW).sentences
     running = replace(QUEUED, status=Status.RUNNING, started_at=NOW)
-    assert not explain(running, problems, None, NOW).sentences
-    assert f"Its pool says: {MEMORY}" in explain(ended(Reason.START_TIMEOUT), problems, None, NOW).sentences
+    assert not explain(running, around, NOW).sentences
+    assert f"Its pool says: {MEMORY}" in explain(ended(Reason.START_TIMEOUT), around, NOW).sentences
+    assert f"Its pool says: {MEMORY}" not in explain(ended(Reason.START_TIMEOUT), around, NOW + 3600).sentences
 
 
-@pytest.mark.parametrize(
-    ("changed_at", "more"),
-    [
-        (None, ""),
-        (QUEUED.created_at - 12, " The sandboxes of template 'default' had changed 12 s before the call."),
-        (QUEUED.created_at - 3600, ""),
-        (QUEUED.created_at + 1, ""),
-    ],
-    ids=["not known", "just before", "long before", "after it"],
-)
-def test_a_cold_call_is_told_why(changed_at: float | None, more: str) -> None:
-    """The backend's reason, and a change of the template shortly before the call."""
-    execution = ended(None, start=Start.COLD, cold_reason="none was ready")
-    sentences = explain(execution, pool(changed_at=changed_at), None, NOW).sentences
-    assert sentences == (f"A sandbox was made for it, because none was ready.{more}",)
+def test_a_cold_call_is_told_why() -> None:
+    """The backend's reason of then, while its sandbox is made and after."""
+    reason = "the template changed 12 s ago, and its new sandboxes are not ready yet"
+    execution = ended(None, start=Start.COLD, cold_reason=reason)
+    assert explain(execution, ALONE, NOW).sentences == (f"A sandbox was made for it, because {reason}.",)
+    starting = replace(QUEUED, status=Status.STARTING, cold_reason=reason)
+    assert explain(starting, ALONE, NOW).sentences == (f"A sandbox is being made for it, because {reason}.",)
 
 
 def test_the_longest_phase_is_named() -> None:
-    """All phases that took any time, the wait by itself, and where most of the time went."""
-    timings = Timings(queue=1200, claim=2, run=30, collect=0.5, total=1240)
-    assert explain(ended(None, start=Start.WARM, timings=timings), None, None, NOW).sentences == (
-        "It found a sandbox waiting.",
-        "It waited 1.2 s for a slot or for a sandbox of the pool.",
-        "Phases: queue 1.2 s, claim 2 ms, run 30 ms, collect 0.5 ms; most of it was queue.",
+    """All phases that took any time, where most of it went, and the waits for a slot and for the pool by themselves."""
+    timings = Timings(queue=4200, claim=2, run=30, collect=0.5, total=4240)
+    around = Surroundings(steps=[Step(Status.QUEUED, NOW - 2), Step(Status.STARTING, NOW + 1)])
+    assert explain(ended(None, start=Start.WARM, timings=timings), around, NOW).sentences == (
+        "It got a sandbox made beforehand.",
+        "It waited 3 s for a slot.",
+        "It waited 1.2 s for a sandbox of the pool.",
+        "Phases: queue 4.2 s, claim 2 ms, run 30 ms, collect 0.5 ms; most of it was queue.",
     )
 
 
@@ -107,7 +107,7 @@ def test_a_result_from_elsewhere_and_what_was_left_behind() -> None:
     execution = ended(None, start=Start.REUSED, result_source="log")
     processes = {"left_behind": 3, "zombies": 1, "unkillable": 1}
     outcome = replace(execution.outcome, processes=processes)
-    assert explain(replace(execution, outcome=outcome), None, None, NOW).sentences == (
+    assert explain(replace(execution, outcome=outcome), ALONE, NOW).sentences == (
         "It ran in a sandbox that its tenant had used before.",
         "The connection to its sandbox was lost; its result was read from the pod's log.",
         "Processes it left behind: 3, 1 of which can't be ended (D state), so its sandbox serves nobody again.",
@@ -149,3 +149,52 @@ async def test_a_queued_execution_knows_its_place(house: House) -> None:
     assert "behind 2 other executions" in (await service.explain("default", waiting[-1].id)).summary
     with pytest.raises(NotFoundError):
         await service.explain("other", waiting[-1].id)
+
+
+async def told(service: ExecutionService, execution: Execution) -> str:
+    """All that is said of an execution."""
+    return " ".join((await service.explain(execution.tenant, execution.id)).sentences)
+
+
+async def test_what_went_wrong_on_the_way_is_told_by_a_service_that_did_not_see_it(house: House) -> None:
+    """A sandbox of the pool that was taken, and a backend that could not be asked: both, when, and why it went cold."""
+    house.backend.waiting = [Script(posts=[Fate.TAKEN], start=Start.WARM)]
+    house.backend.create_errors = [UnavailableError("the API server does not answer.")]
+    service = await house.open()
+    execution = await finished(service, submission())
+    said = await told(service, execution)
+    assert re.search(r"s after it was accepted, sandbox p-0 had taken another call, or was retired; another one", said)
+    assert re.search(r"s after it was accepted, no sandbox could be had: the API server does not answer\.", said)
+    assert "A sandbox was made for it, because nothing waits." in said
+    await house.crash(service)
+    assert await told(await house.open(), execution) == said
+
+
+async def test_a_call_that_was_taken_up_again_says_so(house: House) -> None:
+    """Waiting or running when its service stopped: the one that went on knows, and why it looked for no sandbox."""
+    gate = asyncio.Event()
+    house.backend.script = lambda _id: Script(frames=[gate])
+    service = await house.open(max_concurrency=1)
+    ran, waited = [await service.submit(submission()) for _ in range(2)]
+    await house.events_on_disk(ran, 3)
+    await house.crash(service)
+    gate.set()
+    service = await house.open(max_concurrency=1)
+    for execution in (ran, waited):
+        await service.wait(execution.id, 10)
+        assert "its service had stopped or lost track of it, and it was taken up" in await told(service, execution)
+    assert "made for it, because its service had stopped or lost track of it" in await told(service, waited)
+
+
+async def test_a_call_that_waited_for_a_slot_says_for_how_long(house: House) -> None:
+    """By its events, long after; the wait is not taken for one for the pool."""
+    gate = asyncio.Event()
+    house.backend.script = lambda _id: Script(frames=[gate])
+    service = await house.open(max_concurrency=1)
+    _, waits = [await service.submit(submission()) for _ in range(2)]
+    await asyncio.sleep(1.1)
+    gate.set()
+    execution = await service.wait(waits.id, 10)
+    said = await told(service, execution)
+    assert re.search(r"It waited 1\.\d+ s for a slot\.", said)
+    assert "for a sandbox of the pool" not in said

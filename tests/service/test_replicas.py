@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.house import House, history, submission
 from support.postgres import PostgresServer
-from support.scripted import Script, ScriptedSandbox, stdout
+from support.scripted import Fate, Script, ScriptedSandbox, stdout
 from support.tcp_proxy import TcpProxy
 
 from executor_api.domain.execution import EventKind, Execution, Start
@@ -90,6 +90,30 @@ async def test_every_replica_answers_for_every_execution(replicas: Replicas) -> 
     assert finished == await one.get("default", execution.id)
     with pytest.raises(NotFoundError):
         await two.get("other", execution.id)
+
+
+async def test_every_replica_explains_every_execution(replicas: Replicas) -> None:
+    """While its sandbox is made elsewhere, and after: what it met, why it is cold, and what its sandbox waits for."""
+    ready = asyncio.Event()
+    replicas.house.backend.waiting = [Script(posts=[Fate.TAKEN], start=Start.WARM)]
+    replicas.house.backend.script = lambda _id: Script(ready=ready)
+    one, two = await replicas.open("one"), await replicas.open("two")
+    execution = await one.submit(submission())
+    replicas.house.backend.obstacles[f"x-{execution.id.lower()}"] = "pending for 41 s: Insufficient memory"
+    while not (await two.get("default", execution.id)).cold_reason:  # noqa: ASYNC110 - told by the database only
+        await asyncio.sleep(0.02)
+    found = await two.explain("default", execution.id)
+    assert "its sandbox has been sought or made" in found.summary
+    cold, refused, pending, *_ = found.sentences
+    assert cold == "A sandbox is being made for it, because nothing waits."
+    assert "after it was accepted, sandbox p-0 had taken another call, or was retired" in refused
+    assert pending == "Its sandbox is pending for 41 s: Insufficient memory."
+    ready.set()
+    await two.wait(execution.id, SECONDS)
+    explained = [await service.explain("default", execution.id) for service in (one, two)]
+    assert explained[0] == explained[1]
+    assert refused in explained[1].sentences
+    assert pending not in explained[1].sentences
 
 
 async def test_a_cancel_reaches_the_replica_that_drives(replicas: Replicas) -> None:

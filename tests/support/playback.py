@@ -131,6 +131,9 @@ class PlaybackBackend:
     def pools(self) -> tuple[PoolStatus, ...]:
         return self.statuses
 
+    def obstacle(self, name: str) -> str:
+        return ""
+
     async def create(self, name: str, claim: Claim) -> PlaybackSandbox:
         return PlaybackSandbox(name, self)
 

@@ -245,6 +245,7 @@ class ScriptedBackend:
         self.waiting: list[Script] = []
         self.claimed: list[str] = []  # execution ids
         self.problems: tuple[str, ...] = ()
+        self.obstacles: dict[str, str] = {}  # by sandbox
         self.create_errors: list[Exception] = []
         self.find_errors: list[Exception] = []
         self.started = self.stopped = 0
@@ -277,6 +278,10 @@ class ScriptedBackend:
     def pools(self) -> tuple[PoolStatus, ...]:
         """Nothing to tell."""
         return ()
+
+    def obstacle(self, name: str) -> str:
+        """What the test says."""
+        return self.obstacles.get(name, "")
 
     async def create(self, name: str, claim: Claim) -> ScriptedSandbox:
         """Make it, or return the one of this name."""

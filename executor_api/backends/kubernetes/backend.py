@@ -116,6 +116,10 @@ class KubernetesBackend:
         """Every pool as it is now; none while there is no connection."""
         return () if self._supply is None else self._supply.pools.statuses()
 
+    def obstacle(self, name: str) -> str:
+        """What keeps the sandbox of this name from starting, and since when; whichever replica has it made."""
+        return "" if self._supply is None else self._supply.pools.roster.obstacle(name)
+
     async def create(self, name: str, claim: Claim) -> KubernetesSandbox:
         """Create the Job. Raises `SandboxFailedError` if it is refused, `UnavailableError` if nobody can be asked."""
         return await self._connected()[1].create(name, claim)

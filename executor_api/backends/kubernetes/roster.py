@@ -90,6 +90,12 @@ class Roster:
         """The pod of one, if it has one."""
         return self._pods.get(name)
 
+    def obstacle(self, name: str) -> str:
+        """What keeps a sandbox, of a pool or not, from starting, and since when; "" if nothing is known to."""
+        job = self._jobs.get(name)
+        why = "" if job is None else self._obstacle(job, self._pods.get(name))
+        return f"pending for {self.age(job.created_at):.0f} s: {why}" if job is not None and why else ""
+
     def age(self, created_at: float) -> float:
         """Seconds since an instant of the API server's clock, which may differ from ours.
 

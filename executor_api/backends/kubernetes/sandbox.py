@@ -188,7 +188,7 @@ class KubernetesSandbox:
             raise self._conflict(error) from error
         except (KubernetesError, ConfigurationError, ConnectionLostError) as error:
             if self._never_reached(error):
-                raise self._refusal(f"does not answer: {error}") from error
+                raise self._refusal(f"does not answer: {error}", "did not answer any more") from error
             raise ConnectionLostError(str(error)) from error
 
     def _note_acceptance(self) -> None:
@@ -210,10 +210,10 @@ class KubernetesSandbox:
             self._sent = True
         return not self._sent
 
-    def _refusal(self, why: str) -> NotTakenError:
+    def _refusal(self, message: str, *why: str) -> NotTakenError:
         self._released = True  # it is not ours
         self._ties.refused()
-        return NotTakenError(f"sandbox {self._identity.job}: {why}")
+        return NotTakenError(f"sandbox {self._identity.job}: {message}", *why)
 
     @property
     def _named(self) -> dict[str, str]:

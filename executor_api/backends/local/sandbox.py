@@ -60,7 +60,7 @@ class LocalSandbox:
         except OSError as error:
             if self.start is Start.COLD or self._cancelling:
                 raise ConnectionLostError(f"the runner's socket broke: {error}") from error
-            raise NotTakenError(f"the runner ended before it had read the call: {error}") from error
+            raise NotTakenError(f"the runner ended before it had read the call: {error}", "had died") from error
         if data.startswith(REFUSED):
             if self.start is Start.COLD:
                 raise ConnectionLostError("the runner ended before it took the call")
