@@ -173,7 +173,8 @@ class PoolShape(_Shape):
     replacement_seconds: float | None = Field(description="From its pod's showing to ready.")
     refill_per_second: float | None = Field(description="Sandboxes that become ready a second while any is made.")
     changed_at: str | None = Field(
-        description="When its sandboxes became what they are.", json_schema_extra={"format": "date-time"}
+        description="When its sandboxes became what they are; null if not in this process's life.",
+        json_schema_extra={"format": "date-time"},
     )
     problems: list[str] = Field(description="What keeps it from its size.")
     sentences: list[str] = Field(description="All of it for people and agents.")

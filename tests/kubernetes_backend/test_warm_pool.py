@@ -227,6 +227,40 @@ async def test_a_changed_template_replaces_the_pool(world: World) -> None:
     assert world.api.objects.get("jobs", before[0]) is not None
 
 
+async def test_a_call_is_cold_because_the_template_changed_as_long_as_no_new_sandbox_was_ready(world: World) -> None:
+    """Even when those of before are gone, and in the words that its answer keeps; a smaller or larger pool is none."""
+    backend = await world.pooled(template(2))
+    before = world.waiting()
+    assert pool(backend).changed_at is None
+    world.pool_running = False
+    new = template(1, preload=("json",))
+    backend.use_templates({"default": new})
+    await until(lambda: not set(before) & set(world.waiting()) and pool(backend).starting == 1)
+    first = asyncio.create_task(backend.claim(claim(new)))
+    await asyncio.sleep(0)
+    missed = await backend.claim(claim(new))
+    assert isinstance(missed, Miss)
+    assert re.fullmatch(
+        r"the template changed \d+ s ago, and its new sandboxes are not ready yet \(1 being made, 1 calls wait\)",
+        missed.reason,
+    )
+    await world.run_pod(world.waiting()[0])
+    assert isinstance(await first, KubernetesSandbox)
+    missed = await backend.claim(claim(new))
+    assert isinstance(missed, KubernetesSandbox) or "are taken (1 in use" in missed.reason
+
+
+async def test_a_service_that_starts_with_another_template_knows_that_it_changed(world: World) -> None:
+    """By the sandboxes of before that still wait; one that finds its own knows of no change."""
+    await (await world.pooled(template(2))).stop()
+    again = await world.pooled(template(2))
+    assert pool(again).changed_at is None
+    await again.stop()
+    world.pool_running = False
+    other = await world.pooled(template(2, preload=("json",)))
+    await until(lambda: pool(other).changed_at)
+
+
 async def test_every_replica_knows_what_a_sandbox_waits_for(world: World) -> None:
     """Of one that another replica makes for a call, as of the pool's; a sandbox that runs waits for nothing."""
     backends = [await world.pooled(template(1)) for _ in range(2)]
@@ -295,7 +329,8 @@ async def test_what_can_not_start_is_held_not_churned(world: World) -> None:
     assert problem.startswith("2 sandboxes pending for ")
     assert problem.endswith("s: Insufficient memory")
     missed = await backend.claim(claim(wanted))
-    assert missed == Miss("2 sandboxes of the pool can't start: Insufficient memory")
+    assert isinstance(missed, Miss)
+    assert re.fullmatch(r"the pool can't be filled: 2 sandboxes pending for \d+ s: Insufficient memory", missed.reason)
 
 
 async def test_creations_that_are_refused_are_not_repeated_at_once(world: World) -> None:
@@ -309,9 +344,21 @@ async def test_creations_that_are_refused_are_not_repeated_at_once(world: World)
     problems, before = pool(backend).problems, len(world.api.requests)
     await asyncio.sleep(0.5)
     assert len([1 for method, path in world.api.requests[before:] if method == "POST" and path.endswith("/jobs")]) <= 4
-    assert refusal in problems[0]
+    assert re.fullmatch(rf"no sandbox can be made: .*{refusal} \(for \d+ s now\)", problems[0])
     world.api.faults.clear()
     await until(lambda: pool(backend).ready == 2 and not pool(backend).problems)
+
+
+async def test_one_that_keeps_the_pool_no_more_tells_of_no_trouble_of_then(world: World) -> None:
+    """Whether sandboxes can be made is known to the replica that took over."""
+    world.api.fail("POST", "/jobs", lambda: status(403, "Forbidden", "exceeded quota: q"), times=1000)
+    backend = world.backend()
+    backend.use_templates({"default": template(2)})
+    await backend.start()
+    await until(lambda: backend.pools() and pool(backend).problems)
+    (lease,) = world.api.objects.all("leases")
+    await world.api.objects.put("leases", {**lease, "spec": {**lease["spec"], "holderIdentity": "another"}})
+    await until(lambda: not pool(backend).problems)
 
 
 async def test_sandboxes_that_end_at_once_are_not_made_in_a_circle(world: World) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,6 +118,11 @@ class PoolKeeper:
         finally:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def forget(self) -> None:
+        """Another one knows from now on what goes wrong."""
+        for pool in self._pools().values():
+            pool.mended()
+
     def desired(self, pool: WarmPool) -> int:
         """How many should wait, for the calls to come and for those that wait already."""
         settings = pool.sandboxes.template.pool
@@ -162,10 +168,10 @@ class PoolKeeper:
             work.started.discard(item.name)
             if item.phase is Phase.ENDED:
                 work.backoff.failed(clock)
-                pool.problems["ends"] = "sandboxes end as soon as they have started; see the log of one"
+                pool.fails("ends", "sandboxes end as soon as they have started; see the log of one")
             else:
                 work.backoff.worked()
-                pool.problems.clear()
+                pool.mended()
 
     def _create(self, pool: WarmPool, work: _Work) -> None:
         name = self._hands.new_name()
@@ -178,7 +184,7 @@ class PoolKeeper:
             await self._hands.create(pool.sandboxes, name)
         except (SandboxFailedError, UnavailableError) as error:
             _log.warning("a sandbox for the pool could not be made", template=pool.name, error=str(error))
-            pool.problems["creation"] = str(error)
+            pool.fails("creation", f"no sandbox can be made: {error}")
             work.backoff.failed(self._clock())
             work.started.discard(name)
             if isinstance(error, SandboxFailedError):
@@ -227,8 +233,15 @@ async def keep_pools(leadership: Leadership, keeper: PoolKeeper, jobs: JobCache)
     while not await jobs.listed(LISTEN_SECONDS):
         pass
     async with asyncio.TaskGroup() as group:
-        group.create_task(leadership.run(keeper.run))
+        group.create_task(leadership.run(functools.partial(_lead, keeper)))
         group.create_task(_keep_alone(leadership, keeper))
+
+
+async def _lead(keeper: PoolKeeper) -> None:
+    try:
+        await keeper.run()
+    finally:
+        keeper.forget()
 
 
 async def _keep_alone(leadership: Leadership, keeper: PoolKeeper) -> None:

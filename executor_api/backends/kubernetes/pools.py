@@ -67,16 +67,10 @@ class Pools:
         digest = self._factory.digest(template, resources)
         known = self._pools.get(template.name)
         if known is None:
-            fresh = Sandboxes(template, digest, resources, self._first_made(template.name, digest))
-            return WarmPool(fresh, self.roster, self._replica, time.time)
+            return WarmPool(Sandboxes(template, digest, resources), self.roster, self._replica, time.time)
         changed_at = known.sandboxes.changed_at if known.sandboxes.digest == digest else time.time()
         known.sandboxes = Sandboxes(template, digest, resources, changed_at)
         return known
-
-    def _first_made(self, template: str, digest: str) -> float:
-        """When the oldest sandbox of this digest was made, for a service that finds a pool after a restart."""
-        ages = [item.since for item in self.roster.members(template) if item.digest == digest]
-        return min(ages, default=time.time())
 
     def _changed(self, template: str) -> None:
         pool = self._pools.get(template)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 from executor_api.backends.base import Miss, SandboxFailedError
 from executor_api.backends.kubernetes.roster import Roster
@@ -18,12 +18,15 @@ from executor_api.domain.template import SandboxResources, Template
 
 @dataclass(frozen=True, slots=True)
 class Sandboxes:
-    """What the sandboxes of one pool are made from. ``changed_at``: seconds since the epoch."""
+    """What the sandboxes of one pool are made from.
+
+    ``changed_at``: since when, in seconds since the epoch; None if this process knows of no others before.
+    """
 
     template: Template
     digest: str
     resources: SandboxResources
-    changed_at: float
+    changed_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -45,7 +48,8 @@ class WarmPool:
     now: Callable[[], float]  # seconds since the epoch
     demand: Demand = field(default_factory=Demand)
     counts: Counts = field(default_factory=Counts)
-    problems: dict[str, str] = field(default_factory=dict)  # of making sandboxes, by what is wrong
+    _troubles: dict[str, tuple[float, str]] = field(default_factory=dict)  # of making them, by kind: since when, what
+    _proven: str = ""  # the digest of which one was ready
     _waiters: deque[asyncio.Future[str | None]] = field(default_factory=deque)
 
     @property
@@ -81,8 +85,18 @@ class WarmPool:
         """A sandbox that was claimed has turned out to be another's, or dead."""
         self.counts.conflicts += 1
 
+    def fails(self, kind: str, why: str) -> None:
+        """No sandbox can be made, until it is `mended`."""
+        since, _ = self._troubles.get(kind, (self.now(), ""))
+        self._troubles[kind] = (since, why)
+
+    def mended(self) -> None:
+        """One was made, and is ready."""
+        self._troubles.clear()
+
     def serve(self) -> None:
         """Something has changed: hand out what is ready, and let those go cold for whom nothing is on the way."""
+        self._look_whether_proven()
         while self._waiters and (name := self._take()) is not None:
             self._settle(self._waiters.popleft(), name)
         if self.sandboxes.template.pool.miss is MissPolicy.WAIT:
@@ -92,24 +106,24 @@ class WarmPool:
 
     def why(self) -> str:
         """Why nothing is ready, for one who asks now."""
-        members = self.roster.members(self.name)
-        current = [item for item in members if item.digest == self.sandboxes.digest]
-        held = [item for item in current if item.obstacle and item.phase is Phase.STARTING]
-        starting = sum(item.phase is Phase.STARTING for item in current) - len(held)
-        if self.problems:
-            return f"the pool can't be filled: {next(iter(self.problems.values()))}"
-        if held:
-            return f"{len(held)} sandboxes of the pool can't start: {held[0].obstacle}"
-        if len(current) < len(members) and not any(item.phase is Phase.TAKEN for item in current):
-            ago = self.now() - self.sandboxes.changed_at
-            return f"the template changed {ago:.0f} s ago, and its new sandboxes are not ready yet"
-        taken = sum(item.phase is Phase.TAKEN for item in members)
-        queue = len(self._waiters)
-        return f"all waiting sandboxes are taken ({taken} in use, {starting} being made, {queue} calls wait)"
+        current, changed_at = self._current(), self.sandboxes.changed_at
+        problems = self._problems(current)
+        if problems:
+            return f"the pool can't be filled: {problems[0]}"
+        taken = sum(item.phase is Phase.TAKEN for item in current)
+        starting = sum(item.phase is Phase.STARTING for item in current)
+        how = f"{starting} being made, {len(self._waiters)} calls wait"
+        if self._proven == self.sandboxes.digest or taken:
+            return f"all waiting sandboxes are taken ({taken} in use, {how})"
+        if changed_at is None:
+            return f"none of the pool's sandboxes is ready yet ({how})"
+        return (
+            f"the template changed {self.now() - changed_at:.0f} s ago, and its new sandboxes are not ready yet ({how})"
+        )
 
     def status(self, desired: int) -> PoolStatus:
         """The pool as it is now."""
-        members = [item for item in self.roster.members(self.name) if item.digest == self.sandboxes.digest]
+        members = self._current()
         pace = self.roster.pace(self.name)
         return PoolStatus(
             template=self.name,
@@ -124,8 +138,28 @@ class WarmPool:
             replacement_seconds=pace.replacement_seconds,
             refill_per_second=pace.refill_per_second,
             changed_at=self.sandboxes.changed_at,
-            problems=(*self.problems.values(), *held_up(members, self.now())),
+            problems=self._problems(members),
         )
+
+    def _current(self) -> list[Member]:
+        members, digest = self.roster.members(self.name), self.sandboxes.digest
+        self._note_change(item for item in members if item.digest != digest)
+        return [item for item in members if item.digest == digest]
+
+    def _note_change(self, others: Iterable[Member]) -> None:
+        """Where sandboxes of before still wait, the change was made as this process began."""
+        if self.sandboxes.changed_at is None and any(item.phase in (Phase.STARTING, Phase.READY) for item in others):
+            self.sandboxes = replace(self.sandboxes, changed_at=self.now())
+
+    def _problems(self, current: list[Member]) -> tuple[str, ...]:
+        now = self.now()
+        troubles = (f"{why} (for {max(0.0, now - since):.0f} s now)" for since, why in self._troubles.values())
+        return (*troubles, *held_up(current, now))
+
+    def _look_whether_proven(self) -> None:
+        digest = self.sandboxes.digest
+        if self._proven != digest and self.roster.ready(self.name, digest):
+            self._proven = digest
 
     def _take(self) -> str | None:
         """Choose and reserve, with nothing awaited in between. Each process has an order of its own."""
