@@ -13,7 +13,7 @@ from types import ModuleType
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from executor_api.backends.base import Backend
 from executor_api.domain.finding import Finding, fail, ok
@@ -41,7 +41,7 @@ _BACKLOG = 2048
 _log = structlog.get_logger(__name__)
 
 
-def create_app(service: ExecutionService, settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+def create_app(service: ExecutionService, settings: Settings, metrics: Metrics | None = None) -> Starlette:
     """The HTTP application around a service, which whoever made it starts and stops."""
     return application.build(Api(service, settings), metrics or Metrics())
 
@@ -134,6 +134,7 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                proxy_headers=False,  # nothing here asks where a request came from
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=ceil(api.settings.shutdown_seconds + _CLOSING_SECONDS),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Match
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from executor_api import __version__
@@ -21,6 +25,9 @@ from executor_api.http.body import LingeringResponse
 from executor_api.http.metrics import Metrics
 from executor_api.http.pool_metrics import PoolMetrics
 from executor_api.http.routes import Api
+from executor_api.settings import Settings
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 _DESCRIPTION = """Runs each call in a sandbox of its own and tells the truth about how it ended.
 
@@ -29,28 +36,38 @@ A call that fails is an answer (`200`, with `status`, `reason` and all it printe
 /v1/executions` is `POST /execute`."""
 
 
-def build(api: Api, metrics: Metrics) -> FastAPI:
+def build(api: Api, metrics: Metrics) -> Starlette:
     """The application. Whoever made the service starts and stops it."""
-    app = FastAPI(
-        title="executor-api",
-        version=__version__,
-        description=_DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
-    app.include_router(_executions(api))
-    app.include_router(_executions(api), prefix="/v1", include_in_schema=False)
-    app.include_router(_operations(api, metrics))
-    _add_docs(app)
+    executions, operations = _executions(api), _operations(api, metrics)
+    routes = [
+        *_served(executions),
+        *_served(executions, "/v1"),
+        *_served(operations),
+        *_document([*executions.routes, *operations.routes]),
+    ]
+    app = Starlette(routes=routes, middleware=[_door(api.settings, metrics)])
+    app.router.redirect_slashes = False
     _handle_problems(app, metrics)
-    if api.settings.api_key:
-        app.add_middleware(ApiKeyMiddleware, api_key=api.settings.api_key, refused=metrics.auth_failed)
-    else:
-        app.add_middleware(LoopbackMiddleware)
     metrics.registry.register(PoolMetrics(api.service.pools))
-    openapi.install(app)
     return app
+
+
+def _door(settings: Settings, metrics: Metrics) -> Middleware:
+    if settings.api_key:
+        return Middleware(ApiKeyMiddleware, api_key=settings.api_key, refused=metrics.auth_failed)
+    return Middleware(LoopbackMiddleware)
+
+
+def _served(described: APIRouter, prefix: str = "") -> list[Route]:
+    """The routes without what FastAPI would do for each request: it only describes them."""
+    found = [route for route in described.routes if isinstance(route, APIRoute)]
+    return [_route(prefix + route.path, route.endpoint, *route.methods or ()) for route in found]
+
+
+def _route(path: str, endpoint: Endpoint, *methods: str) -> Route:
+    route = Route(path, endpoint)
+    route.methods = set(methods)  # none that we didn't name
+    return route
 
 
 def _executions(api: Api) -> APIRouter:
@@ -95,25 +112,34 @@ def _operations(api: Api, metrics: Metrics) -> APIRouter:
     return router
 
 
-def _add_docs(app: FastAPI) -> None:
-    async def docs(_request: Request) -> Response:
+def _document(described: Sequence[BaseRoute]) -> list[Route]:
+    """The OpenAPI document of these routes, for programs and for readers."""
+
+    @functools.cache
+    def document() -> dict[str, Any]:
+        return openapi.document("executor-api", __version__, _DESCRIPTION, described)
+
+    async def as_json(_request: Request) -> Response:
+        return JSONResponse(document())
+
+    async def as_page(_request: Request) -> Response:
         headers = {"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
-        return Response(docs_page.page(app.openapi()), headers=headers, media_type="text/html")
+        return Response(docs_page.page(document()), headers=headers, media_type="text/html")
 
-    app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
+    return [_route("/openapi.json", as_json, "GET"), _route("/docs", as_page, "GET")]
 
 
-def _allowed_methods(app: FastAPI, scope: Scope) -> str:
+def _allowed_methods(app: Starlette, scope: Scope) -> str:
     """What the path has in all its routes; the framework names those of the first one."""
     found = (
         method
-        for method in ("GET", "HEAD", "POST", "DELETE")
+        for method in ("GET", "POST", "DELETE")
         if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.routes)
     )
     return ", ".join(found)
 
 
-def _handle_problems(app: FastAPI, metrics: Metrics) -> None:
+def _handle_problems(app: Starlette, metrics: Metrics) -> None:
     def respond(request: Request, error: Exception) -> Response:
         problem = _problem(error)
         if problem.kind is problems.METHOD_NOT_ALLOWED:

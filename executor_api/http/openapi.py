@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from executor_api.domain.execution import Execution, Output, SandboxDetails, Start, Timings
 from executor_api.domain.outcome import Outcome, Status
@@ -226,18 +227,12 @@ _DESCRIPTIONS = {200: "Done", 202: "Accepted; the call goes on", 503: "Not ready
 _SECURITY = {"type": "http", "scheme": "bearer", "description": "The service's API key, if it has one."}
 
 
-def install(app: FastAPI) -> None:
-    """Make the app's document from its routes, the request's schema and the shapes of the answers."""
-
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            found["components"] = {"schemas": _components(), "securitySchemes": {"key": _SECURITY}}
-            found["security"] = [{}, {"key": []}]
-            app.openapi_schema = found
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to change the document
+def document(title: str, version: str, description: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """The document of these routes, with the request's schema and the shapes of the answers."""
+    found = get_openapi(title=title, version=version, description=description, routes=routes)
+    found["components"] = {"schemas": _components(), "securitySchemes": {"key": _SECURITY}}
+    found["security"] = [{}, {"key": []}]
+    return found
 
 
 def _components() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from executor_api.app import create_app
 from executor_api.domain.request import Isolation
@@ -83,13 +83,14 @@ async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
         _listening(app, settings) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
-        yield Service(client, port, service, backend, settings, app.openapi())
+        document = (await client.get("/openapi.json")).json()
+        yield Service(client, port, service, backend, settings, document)
         backend.release.set()
     await service.stop(1)
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: FastAPI, settings: Settings) -> AsyncIterator[int]:
+async def _listening(app: Starlette, settings: Settings) -> AsyncIterator[int]:
     """Serve on a free port. uvicorn's parts without its loop, which looks for a signal only every 0.1 s."""
     config = uvicorn.Config(app, http=protocol(settings.body_timeout_seconds), lifespan="off", log_config=None)
     config.load()
