@@ -87,6 +87,10 @@ class Admission:
         self._tell()
         return ticket
 
+    def has_sandbox_for(self, plan: Plan) -> bool:
+        """Whether one waits for the next call, whatever else can be had."""
+        return self._gate.has_one_for(plan)
+
     def claimed(self, ticket: Ticket) -> None:
         """It has a sandbox, of the pool or made for it. Nothing happens the second time."""
         if ticket.expected:

@@ -63,13 +63,13 @@ class Intake:
             sandbox=SandboxDetails(name=own_sandbox(execution_id), backend=self._backend_name),
         )
 
-    async def accept(self, draft: Execution, plan: Plan, check_open: Callable[[], None]) -> Accepted:
+    async def accept(self, draft: Execution, plan: Plan, check_open: Callable[[Plan], None]) -> Accepted:
         """Reserve a place and record it, or find what the same key had made before.
 
         Raises `SaturatedError`, whatever ``check_open`` raises, and `IdempotencyConflictError`.
         """
         try:
-            check_open()
+            check_open(plan)
             ticket = self._admission.enter(draft, plan)
         except UnavailableError:
             earlier = await self._store.find_earlier(draft) if draft.idempotency is not None else None

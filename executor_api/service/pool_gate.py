@@ -29,8 +29,8 @@ class PoolGate:
         if plan.template.pool.miss is not MissPolicy.REJECT or not _needs_pool(plan):
             return
         name = plan.template.name
-        pool = next((item for item in self._pools() if item.template == name), None)
-        if pool is None or pool.ready > self._unclaimed[name]:
+        pool = self._pool(name)
+        if pool is None or self._has_one(pool):
             return
         why = f": {pool.problems[0]}" if pool.problems else ""
         raise SaturatedError(
@@ -38,6 +38,11 @@ class PoolGate:
             f"before, {pool.starting} are being made){why}",
             self._retry_after(pool),
         )
+
+    def has_one_for(self, plan: Plan) -> bool:
+        """Whether a sandbox waits that can serve it, and that none of those let in before will take."""
+        pool = self._pool(plan.template.name)
+        return pool is not None and _as_pooled(plan) and self._has_one(pool)
 
     def expect(self, template: str) -> None:
         """A call was let in that will take one."""
@@ -49,6 +54,12 @@ class PoolGate:
         if not self._unclaimed[template]:
             del self._unclaimed[template]
 
+    def _pool(self, template: str) -> PoolStatus | None:
+        return next((item for item in self._pools() if item.template == template), None)
+
+    def _has_one(self, pool: PoolStatus) -> bool:
+        return pool.ready > self._unclaimed[pool.template]
+
     def _retry_after(self, pool: PoolStatus) -> float:
         """Seconds until there is one for this call as well, behind those let in and those turned away before."""
         pace = 1 / pool.refill_per_second if pool.refill_per_second else _UNMEASURED
@@ -57,6 +68,10 @@ class PoolGate:
 
 def _needs_pool(plan: Plan) -> bool:
     """Whether only a waiting sandbox would do: others have one made, or may find one kept for their tenant."""
+    return _as_pooled(plan) and plan.request.isolation is Isolation.SINGLE_USE
+
+
+def _as_pooled(plan: Plan) -> bool:
+    """Whether it asks for what the sandboxes of a pool have."""
     asked = plan.request.resources
-    is_default = asked.gpu is None and asked.cpu is asked.memory is asked.ephemeral_storage is None
-    return is_default and plan.request.isolation is Isolation.SINGLE_USE
+    return asked.gpu is None and asked.cpu is asked.memory is asked.ephemeral_storage is None

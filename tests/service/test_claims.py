@@ -9,6 +9,8 @@ from support.scripted import Fate, Script, stdout
 from executor_api.backends.base import SandboxFailedError
 from executor_api.domain.execution import Start
 from executor_api.domain.outcome import Evidence, Reason, Status
+from executor_api.domain.request import Resources
+from executor_api.errors import UnavailableError
 
 OURS = [stdout(b"ours\n")]
 
@@ -68,3 +70,17 @@ async def test_only_a_sound_sandbox_is_given_back_as_such(house: House, report: 
     await ended(service, submission())
     await service.stop(5)
     assert house.backend.made["p-0"].sound is sound
+
+
+async def test_what_waits_serves_while_nothing_else_can(house: House) -> None:
+    """A backend that can make no sandbox refuses the calls for which none waits, and those that ask for another."""
+    service = await house.open()
+    house.backend.problems = ("the API server is away",)
+    house.backend.waiting = [Script(frames=OURS, start=Start.WARM)]
+    with pytest.raises(UnavailableError, match="away"):
+        await service.submit(submission(resources=Resources(cpu="2")))
+    served = await ended(service, submission())
+    assert (served.status, served.start) == (Status.SUCCEEDED, Start.WARM)
+    with pytest.raises(UnavailableError, match="away"):
+        await service.submit(submission())
+    assert service.health().problems == ("the API server is away",)

@@ -26,6 +26,7 @@ from executor_api.domain.template import Template
 from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_frame, encode_json
 from executor_runner.protocol.podlog import LogCopy
 from executor_runner.protocol.shapes import Cause
+from support.pool_status import pool
 from support.reports import report
 
 LOST = Evidence(Reason.SANDBOX_LOST, "it is gone")
@@ -276,8 +277,8 @@ class ScriptedBackend:
         return self.sandboxes[name]
 
     def pools(self) -> tuple[PoolStatus, ...]:
-        """Nothing to tell."""
-        return ()
+        """The one of what waits; none if nothing does."""
+        return (pool(ready=len(self.waiting)),) if self.waiting else ()
 
     def obstacle(self, name: str) -> str:
         """What the test says."""
