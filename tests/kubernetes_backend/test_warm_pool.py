@@ -465,6 +465,19 @@ async def served(world: World, sandbox: KubernetesSandbox, execution_id: str, *,
     await sandbox.release(sound=sound)
 
 
+async def test_the_pool_is_whole_soon_after_the_api_server_is_back(world: World) -> None:
+    """What could not be asked for is asked for again under the same name: none is missing, and none is made twice."""
+    wanted = template(3)
+    backend = await world.pooled(wanted)
+    await world.api.stop()
+    sandbox = await claimed(backend, claim(wanted))
+    await until(lambda: any("can't be created now" in problem for problem in pool(backend).problems), seconds=15)
+    await world.api.start()
+    await sandbox.release()
+    await until(lambda: pool(backend).ready == 3, seconds=10)
+    assert len({job["metadata"]["name"] for job in world.api.objects.all("jobs")}) <= 4
+
+
 async def test_a_reused_sandbox_stays_with_its_tenant(world: World) -> None:
     """The tenant's next call gets the same one and names the call before; another tenant gets another."""
     wanted = template(2)

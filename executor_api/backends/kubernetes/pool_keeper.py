@@ -62,9 +62,9 @@ class _Backoff:
     seconds: float = 0.0
     until: float = 0.0
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, most: float = _LONGEST_BACKOFF) -> None:
         if now >= self.until:  # of many that fail at once, one counts
-            self.seconds = min(_LONGEST_BACKOFF, max(_SHORTEST_BACKOFF, 2 * self.seconds))
+            self.seconds = min(most, max(_SHORTEST_BACKOFF, 2 * self.seconds))
             self.until = now + self.seconds
 
     def worked(self) -> None:
@@ -77,6 +77,7 @@ class _Work:
 
     expected: dict[str, float] = field(default_factory=dict)  # by name: when it was asked for
     backoff: _Backoff = field(default_factory=_Backoff)
+    unsure: list[str] = field(default_factory=list)  # asked for without an answer: perhaps made, perhaps not
     started: set[str] = field(default_factory=set)  # ours, not ready yet
 
 
@@ -162,6 +163,7 @@ class PoolKeeper:
         for name, asked in list(work.expected.items()):
             if self._roster.has(name) or clock - asked > EXPECT_SECONDS:
                 del work.expected[name]
+        work.unsure = [name for name in work.unsure if not self._roster.has(name)]
         for item in members:
             if item.phase is Phase.STARTING or item.name not in work.started:
                 continue
@@ -174,7 +176,8 @@ class PoolKeeper:
                 pool.mended()
 
     def _create(self, pool: WarmPool, work: _Work) -> None:
-        name = self._hands.new_name()
+        """Under the name of one that may not have been made, so that it is not made twice."""
+        name = work.unsure.pop() if work.unsure else self._hands.new_name()
         work.expected[name] = self._clock()
         work.started.add(name)
         self._spawn(self._created(pool, work, name))
@@ -185,10 +188,13 @@ class PoolKeeper:
         except (SandboxFailedError, UnavailableError) as error:
             _log.warning("a sandbox for the pool could not be made", template=pool.name, error=str(error))
             pool.fails("creation", f"no sandbox can be made: {error}")
-            work.backoff.failed(self._clock())
             work.started.discard(name)
-            if isinstance(error, SandboxFailedError):
-                work.expected.pop(name, None)  # refused, so it will not come; else it may
+            work.expected.pop(name, None)
+            if isinstance(error, UnavailableError):  # which took its time
+                work.unsure.append(name)
+                work.backoff.failed(self._clock(), _SHORTEST_BACKOFF)
+            else:
+                work.backoff.failed(self._clock())
 
     def _retire(self, members: Iterable[Member]) -> None:
         for item in members:
