@@ -18,6 +18,7 @@ from executor_api.service.clock import backoff
 from executor_api.service.collect import Journal
 from executor_api.service.ending import Ending, from_journal, from_last_words, without_report
 from executor_api.service.launch import Launch
+from executor_api.service.live import NotRecordedError
 from executor_api.service.patience import OutOfPatienceError
 from executor_api.service.store import TakenOverError
 from executor_api.service.timeline import merged
@@ -54,21 +55,22 @@ class Drive:
     async def run(self) -> None:
         """Drive to the end. Whatever fails in us, the execution gets an outcome; cancelling leaves it for a restart.
 
-        One that another replica has taken over is let be.
+        One that another replica has taken over, or that could not be recorded, is let be.
         """
         self._task = asyncio.current_task()
         try:
             await self._to_the_end()
-        except TakenOverError:
-            await self._stand_aside()
+        except (TakenOverError, NotRecordedError) as error:
+            self._lost = True
+            await self._stand_aside(str(error))
         except asyncio.CancelledError:
             if not self._lost or self._task is None:
                 raise
             self._task.uncancel()
-            await self._stand_aside()
+            await self._stand_aside("it was lost")
 
     def lose(self) -> None:
-        """Another replica drives it now: stop here. Safe to call twice."""
+        """Another replica drives it now, or nobody may: stop here. Safe to call twice."""
         if self._task is not None and not self._lost:
             self._lost = True
             self.live.part()
@@ -77,7 +79,7 @@ class Drive:
     async def _to_the_end(self) -> None:
         try:
             await self._settle(await self._ending())
-        except TakenOverError:
+        except (TakenOverError, NotRecordedError):
             raise
         except Exception as error:  # noqa: BLE001 - the one supervisor of this task
             await self._settle_our_failure(error)
@@ -215,7 +217,7 @@ class Drive:
         ending = without_report(self.live, lost)
         try:
             await self._settle(ending)
-        except TakenOverError:
+        except (TakenOverError, NotRecordedError):
             raise
         except Exception:  # noqa: BLE001 - settling itself may be what fails, and nobody shall wait for ever
             _log.exception("an outcome is in memory only", execution=self.live.record.id)
@@ -230,9 +232,9 @@ class Drive:
         if self.live.record.status.finished or self.live.parted:
             self._on_settled(self)
 
-    async def _stand_aside(self) -> None:
+    async def _stand_aside(self, why: str) -> None:
         """Leave the sandbox to whoever drives it now, unless it got no call: then nobody else knows of it."""
-        _log.warning("another replica drives an execution of ours now", execution=self.live.record.id)
+        _log.warning("an execution is not driven here any more", execution=self.live.record.id, why=why)
         sandbox = self._launch.sandbox
         if self._journal is not None:
             await self._journal.close()

@@ -25,7 +25,7 @@ from executor_api.service.drive import Drive
 from executor_api.service.housekeeping import Housekeeping
 from executor_api.service.intake import Intake, Submission
 from executor_api.service.ledger import Ledger
-from executor_api.service.live import Live
+from executor_api.service.live import Live, NotRecordedError
 from executor_api.service.metrics import NoMetrics, ServiceMetrics
 from executor_api.service.pool_gate import PoolGate
 from executor_api.service.recovery import take_up
@@ -212,8 +212,11 @@ class ExecutionService:
             if accepted.ticket is None:
                 return await self._ledger.record(accepted.record.id)
             timeline.mark("accepted")
+            live = Live(accepted.record, self._store, new=not accepted.recorded)
+            drive = self._begin(Assignment(live, planned, accepted.ticket, timeline))
+            await asyncio.sleep(0)  # let it come as far as it can without waiting: all that is one write
+            await _recorded(drive)
             self._workplace.metrics.accepted()
-            self._begin(Assignment(Live(accepted.record, self._store), planned, accepted.ticket, timeline))
         finally:
             self._replica.accepting.discard(draft.id)
         return accepted.record
@@ -229,10 +232,11 @@ class ExecutionService:
         work = self._workplace
         self._begin(await take_up(record, self._store, self._templates, work.admission, work.clock))
 
-    def _begin(self, assignment: Assignment) -> None:
+    def _begin(self, assignment: Assignment) -> Drive:
         drive = Drive(assignment, self._workplace, self._ledger.settled)
         self._ledger.drives[assignment.live.record.id] = drive
         self._spawn(drive.run()).add_done_callback(_check)
+        return drive
 
     def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
@@ -248,6 +252,15 @@ class ExecutionService:
             return False
         template = self._templates.get(record.request.template)
         return not record.status.finished or (template is not None and not template.delete_finished)
+
+
+async def _recorded(drive: Drive) -> None:
+    """Wait until it is recorded. Raises what kept the store from it: then nothing is driven."""
+    try:
+        await drive.live.recorded()
+    except NotRecordedError as error:
+        drive.lose()
+        raise error.why from None
 
 
 def _check(task: asyncio.Task[None]) -> None:

@@ -30,10 +30,14 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The record that stands for a submission, and the ticket if this submission made it."""
+    """The record that stands for a submission, and the ticket if this submission made it.
+
+    ``recorded``: the store has it already.
+    """
 
     record: Execution
     ticket: Ticket | None
+    recorded: bool = True
 
 
 class Intake:
@@ -64,7 +68,7 @@ class Intake:
         )
 
     async def accept(self, draft: Execution, plan: Plan, check_open: Callable[[Plan], None]) -> Accepted:
-        """Reserve a place and record it, or find what the same key had made before.
+        """Reserve a place, or find what the same key had made before: to know, one with a key is recorded first.
 
         Raises `SaturatedError`, whatever ``check_open`` raises, and `IdempotencyConflictError`.
         """
@@ -79,6 +83,8 @@ class Intake:
         return await self._record(draft, ticket)
 
     async def _record(self, draft: Execution, ticket: Ticket) -> Accepted:
+        if draft.idempotency is None:
+            return Accepted(draft, ticket, recorded=False)
         existed = True
         try:
             created = await self._store.create(draft)

@@ -132,6 +132,7 @@ class Launch:
         return found
 
     async def _made(self, claim: Claim) -> Sandbox:
+        await self._live.recorded()  # or a crash would lose its name
         sandbox = await self._workplace.backend.create(self._assignment.own_sandbox, claim)
         if self._assignment.recovered and sandbox.start is Start.COLD and self._live.record.cold_reason is None:
             self._goes_cold(_STOPPED)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import structlog
 from executor_api.domain.execution import Event, EventKind, Execution, Output
 from executor_api.domain.history import encode_step
 from executor_api.domain.output import assemble, decode_gap
-from executor_api.errors import UnavailableError
+from executor_api.errors import ExecutorError, UnavailableError
 from executor_api.service.clock import backoff
 from executor_api.service.store import Store, TakenOverError
 
@@ -25,6 +24,14 @@ COMMIT_SECONDS = 60.0
 """How long a store that can't be used is asked again before a call is given up that did not run yet."""
 
 _log = structlog.get_logger(__name__)
+
+
+class NotRecordedError(ExecutorError):
+    """The store did not take a new execution, for a reason that its client is told: its call must never run."""
+
+    def __init__(self, why: Exception) -> None:
+        self.why = why
+        super().__init__(f"it could not be recorded: {why}")
 
 
 @dataclass(slots=True)
@@ -55,15 +62,22 @@ class Tally:
 
 
 class Live:
-    """The one place where an unfinished execution changes. ``stored`` are the events it has from before a restart."""
+    """The one place where an unfinished execution changes.
 
-    def __init__(self, record: Execution, store: Store, stored: Iterable[Event] = ()) -> None:
+    A ``new`` one is recorded with the first flush; ``stored`` are the events of one from before a restart.
+    """
+
+    def __init__(self, record: Execution, store: Store, stored: Iterable[Event] = (), *, new: bool = False) -> None:
         self.record = record
         self.tally = Tally()
         self.finished = asyncio.Event()  # or parted
         self.parted = False
-        """Whether another replica drives it now: what is here is of yesterday."""
+        """Whether another replica drives it now, or nobody ever will: what is here is of yesterday."""
         self._store = store
+        self._new = new
+        self._recording = False
+        self._recorded = asyncio.Event()  # or refused
+        self._refusal: NotRecordedError | None = None
         self._saved = record
         self._last = 0
         self._output_gone = False  # some output is in the store only
@@ -107,9 +121,22 @@ class Live:
     async def flush(self) -> None:
         """Store what is not stored yet, in one transaction. Raises `UnavailableError`; nothing is lost then.
 
-        Raises `TakenOverError`, as `commit` and `finish` do.
+        Raises `TakenOverError` and `NotRecordedError`, as `commit` and `finish` do.
         """
+        self._recording = True
         await _undivided(self._flush())
+
+    async def recorded(self) -> None:
+        """Return once the store has a new execution, which is recorded now unless it is already being recorded.
+
+        Raises `NotRecordedError`.
+        """
+        if self._new and not self._recording:
+            await self.flush()
+        elif self._new:
+            await self._recorded.wait()
+        if self._refusal is not None:
+            raise self._refusal
 
     async def commit(self) -> None:
         """Store what is not stored yet, if need be as soon as the store comes back. Raises `UnavailableError`."""
@@ -128,10 +155,11 @@ class Live:
 
         Raises `UnavailableError` if the store can't take it now; it can be tried again.
         """
+        self._recording = True
         await _undivided(self._finish(fields))
 
     def part(self) -> None:
-        """Another replica drives it now. Whoever waits or follows here must look into the store."""
+        """Another replica drives it now, or nobody does. Whoever waits or follows here must look into the store."""
         self.parted = True
         self._stop_timer()
         self.finished.set()
@@ -139,31 +167,42 @@ class Live:
 
     async def _flush(self) -> None:
         async with self._saving:
-            record, batch = self.record, self._unstored()
-            with self._parting():
-                if record is not self._saved:
-                    await self._store.save(record, batch)
-                elif batch:
-                    await self._store.append(record.id, batch)
-            self._mark_stored(record, batch)
+            await self._put(self.record, self._unstored())
             self._forget_stored()
 
     async def _finish(self, fields: Mapping[str, Any]) -> None:
         async with self._saving:
             record = replace(self.record, **fields)
             batch = [*self._unstored(), Event(self._last + 1, EventKind.FINISHED, b"")]
-            with self._parting():
-                await self._store.save(record, batch)
-            self._mark_stored(record, batch)
+            await self._put(record, batch)
             self._end(record, batch)
 
-    @contextmanager
-    def _parting(self) -> Iterator[None]:
+    async def _put(self, record: Execution, batch: list[Event]) -> None:
         try:
-            yield
-        except TakenOverError:
+            if self._new:
+                await self._create(record, batch)
+            elif record is not self._saved:
+                await self._store.save(record, batch)
+            elif batch:
+                await self._store.append(record.id, batch)
+        except (TakenOverError, NotRecordedError):
             self.part()
             raise
+        self._mark_stored(record, batch)
+
+    async def _create(self, record: Execution, batch: list[Event]) -> None:
+        """Only once: a client that was told of a failure must not find its call running later."""
+        if self._refusal is not None:
+            raise self._refusal
+        try:
+            await self._store.create(record, batch)
+        except Exception as error:  # it belongs to whoever submitted the call
+            self._refusal = NotRecordedError(error)
+            raise self._refusal from error
+        else:
+            self._new = False
+        finally:
+            self._recorded.set()
 
     def abandon(self, **fields: Any) -> None:
         """Finish in memory only: the store refuses, and nobody shall wait for ever. A restart settles the record."""
@@ -172,7 +211,7 @@ class Live:
 
     async def stored(self) -> Execution | None:
         """The record as the store has it. Raises `UnavailableError`."""
-        return await self._store.get(self.record.id)
+        return await self._store.get(self.record.id) if self._refusal is None else None
 
     @property
     def is_stored(self) -> bool:

@@ -20,13 +20,13 @@ from executor_api.service.store import Created, ListFilter, Page
 _SELECT = "SELECT record, request FROM executions JOIN requests ON execution_id = id"
 
 
-def create(connection: sqlite3.Connection, execution: Execution) -> Created:
+def create(connection: sqlite3.Connection, execution: Execution, events: Sequence[Event] = ()) -> Created:
     """Insert a new execution, or find the one its idempotency key has made. Raises `IdempotencyConflictError`."""
     if execution.idempotency is not None:
         earlier = find_earlier(connection, execution)
         if earlier is not None:
             return Created(earlier, existed=True)
-    _insert(connection, execution)
+    _insert(connection, execution, events)
     return Created(execution, existed=False)
 
 
@@ -44,7 +44,7 @@ def find_earlier(connection: sqlite3.Connection, execution: Execution) -> Execut
     return earlier
 
 
-def _insert(connection: sqlite3.Connection, execution: Execution) -> None:
+def _insert(connection: sqlite3.Connection, execution: Execution, events: Sequence[Event]) -> None:
     record = encode_record(execution)
     request = execution.request.model_dump_json().encode()
     row = {
@@ -52,7 +52,7 @@ def _insert(connection: sqlite3.Connection, execution: Execution) -> None:
         "tenant": execution.tenant,
         "template": execution.request.template,
         "created_at": execution.created_at,
-        "size": len(record) + len(request),
+        "size": len(record) + len(request) + _size(events),
         "key": execution.idempotency and execution.idempotency.key,
         "digest": execution.idempotency and execution.idempotency.digest,
         "record": record,
@@ -67,27 +67,31 @@ def _insert(connection: sqlite3.Connection, execution: Execution) -> None:
     connection.execute("INSERT INTO requests VALUES (?, ?)", (execution.id, request))
     labels = execution.request.labels
     connection.executemany("INSERT INTO labels VALUES (?, ?, ?)", [(execution.id, *pair) for pair in labels.items()])
+    _insert_events(connection, execution.id, events)
 
 
 def save(connection: sqlite3.Connection, execution: Execution, events: Sequence[Event]) -> None:
     """Replace the record and add events. Raises `NotFoundError` if it was never created, or is pruned."""
     record = encode_record(execution)
-    row = {"id": execution.id, "record": record, "bytes": len(record), **_state(execution)}
+    row = {"id": execution.id, "record": record, "bytes": len(record) + _size(events), **_state(execution)}
     updated = connection.execute(
         "UPDATE executions SET status = :status, reason = :reason, finished_at = :finished_at,"
         " size = size - length(record) + :bytes, record = :record WHERE id = :id",
         row,
     )
     _must_exist(updated, execution.id)
-    if events:
-        append(connection, execution.id, events)
+    _insert_events(connection, execution.id, events)
 
 
 def append(connection: sqlite3.Connection, execution_id: str, events: Sequence[Event]) -> None:
     """Add events. Raises `NotFoundError`."""
-    added = sum(len(event.data) for event in events)
-    updated = connection.execute("UPDATE executions SET size = size + ? WHERE id = ?", (added, execution_id))
+    values = (_size(events), execution_id)
+    updated = connection.execute("UPDATE executions SET size = size + ? WHERE id = ?", values)
     _must_exist(updated, execution_id)
+    _insert_events(connection, execution_id, events)
+
+
+def _insert_events(connection: sqlite3.Connection, execution_id: str, events: Sequence[Event]) -> None:
     connection.executemany(
         "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
         [(execution_id, event.number, event.kind, event.data, event.journal_offset) for event in events],
@@ -178,6 +182,10 @@ def prune_some(connection: sqlite3.Connection, finished_before: float, excess_by
 def _state(execution: Execution) -> dict[str, object]:
     reason = execution.outcome.reason if execution.outcome is not None else None
     return {"status": execution.status, "reason": reason, "finished_at": execution.finished_at}
+
+
+def _size(events: Sequence[Event]) -> int:
+    return sum(len(event.data) for event in events)
 
 
 def _must_exist(updated: sqlite3.Cursor, execution_id: str) -> None:

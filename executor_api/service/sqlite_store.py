@@ -65,9 +65,9 @@ class SqliteStore:
             await asyncio.get_running_loop().run_in_executor(files.read_thread, files.close)
             files.read_thread.shutdown(wait=False)
 
-    async def create(self, execution: Execution) -> Created:
-        """Record a new execution, or return the one its idempotency key has made before."""
-        return await self._write(lambda connection: records.create(connection, execution))
+    async def create(self, execution: Execution, events: Sequence[Event] = ()) -> Created:
+        """Record a new execution and its events, or return the one its idempotency key has made before."""
+        return await self._write(lambda connection: records.create(connection, execution, events))
 
     async def find_earlier(self, execution: Execution) -> Execution | None:
         """Return what its idempotency key has made, if anything. Raises `IdempotencyConflictError`."""

@@ -110,8 +110,8 @@ class Store(Protocol):
         """Commit what is pending and close."""
         ...
 
-    async def create(self, execution: Execution) -> Created:
-        """Record a new execution. Same tenant, key and digest as an earlier one: that record.
+    async def create(self, execution: Execution, events: Sequence[Event] = ()) -> Created:
+        """Record a new execution and its events. Same tenant, key and digest as an earlier one: that record.
 
         Raises `IdempotencyConflictError` for the same key with another digest.
         """

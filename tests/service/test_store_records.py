@@ -114,6 +114,17 @@ async def test_save_replaces_the_record_and_adds_events(store: Store) -> None:
     assert [event.number for event in await store.events(done.id, after=2)] == [3]
 
 
+async def test_a_record_is_created_with_its_first_events(store: Store) -> None:
+    """One that its idempotency key has made before keeps its own."""
+    key, events = (
+        IdempotencyKey("k", "digest"),
+        [Event(1, EventKind.STATUS, b"queued"), Event(2, EventKind.STATUS, b"")],
+    )
+    await store.create(execution(1, idempotency=key), events)
+    assert (await store.create(execution(2, idempotency=key), events)).existed
+    assert (await store.events(execution(1).id), await store.events(execution(2).id)) == (events, [])
+
+
 async def test_unknown_executions(store: Store) -> None:
     """What was never created is None to readers and an error to writers."""
     assert await store.get("01JD0000000000000000000001") is None

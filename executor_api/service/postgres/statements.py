@@ -9,7 +9,10 @@ CHANGED = "executor_changed"
 FOR_DRIVER = "executor_for_driver"
 """Channel for whoever drives it."""
 
-CREATE = text("""
+_GIVEN_EVENTS = """unnest(
+        CAST(:numbers AS integer[]), CAST(:kinds AS text[]), CAST(:datas AS bytea[]), CAST(:offsets AS bigint[])
+    ) AS event"""
+CREATE = text(f"""
 WITH made AS (
     INSERT INTO executions
         (id, tenant, status, reason, template, labels, created_at, finished_at, size, key, owner, record)
@@ -19,9 +22,11 @@ WITH made AS (
     RETURNING id
 ), asked AS (
     INSERT INTO requests SELECT id, CAST(:request AS bytea) FROM made
+), told AS (
+    INSERT INTO events SELECT made.id, event.* FROM made, {_GIVEN_EVENTS}
 )
 SELECT id FROM made
-""")
+""")  # noqa: S608 - a constant
 
 BY_ID = text("SELECT record, request, cancelled FROM executions JOIN requests ON execution_id = id WHERE id = :id")
 BY_KEY = text(
@@ -31,17 +36,15 @@ BY_KEY = text(
 OWNER = text("SELECT owner FROM executions WHERE id = :id")
 
 # The row is locked for the owner first: only then do the events count, and only those that were not there yet.
-_EVENTS = """
+_EVENTS = f"""
 WITH mine AS (
     SELECT id FROM executions WHERE id = :id AND owner = :owner FOR UPDATE
 ), added AS (
     INSERT INTO events
-    SELECT mine.id, event.* FROM mine, unnest(
-        CAST(:numbers AS integer[]), CAST(:kinds AS text[]), CAST(:datas AS bytea[]), CAST(:offsets AS bigint[])
-    ) AS event
+    SELECT mine.id, event.* FROM mine, {_GIVEN_EVENTS}
     ON CONFLICT DO NOTHING
     RETURNING length(data) AS bytes
-)"""
+)"""  # noqa: S608 - a constant
 SAVE = text(
     _EVENTS  # noqa: S608 - both are constants
     + """, changed AS (

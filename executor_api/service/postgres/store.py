@@ -47,9 +47,9 @@ class PostgresStore:
         await self._database.close()
         await self._apart.close()
 
-    async def create(self, execution: Execution) -> Created:
+    async def create(self, execution: Execution, events: Sequence[Event] = ()) -> Created:
         """Record a new execution, driven here, or return the one its idempotency key has made before."""
-        values = self._new_row(execution)
+        values = {**self._new_row(execution, events), **_columns(events)}
         while True:
             made = await self._rows(sql.CREATE, **values)
             stored = None if made else await self.find_earlier(execution) or await self.get(execution.id)
@@ -125,7 +125,7 @@ class PostgresStore:
     async def _rows(self, statement: sa.Executable, **values: Any) -> Sequence[Any]:
         return await _fetch(self._database, statement, **values)
 
-    def _new_row(self, execution: Execution) -> dict[str, Any]:
+    def _new_row(self, execution: Execution, events: Sequence[Event]) -> dict[str, Any]:
         record = encode_record(execution)
         request = execution.request.model_dump_json().encode()
         return {
@@ -134,7 +134,7 @@ class PostgresStore:
             "template": execution.request.template,
             "labels": json.dumps(execution.request.labels),
             "created_at": execution.created_at,
-            "size": len(record) + len(request),
+            "size": len(record) + len(request) + sum(len(event.data) for event in events),
             "key": execution.idempotency and execution.idempotency.key,
             "owner": self._replica,
             "record": record,
