@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jobs import JobWatch
 from support.cluster import Namespace, namespace
 from support.postgres import postgres_server
 from support.service import Service
@@ -39,6 +40,7 @@ class Fleet:
         self._started: list[Service] = []
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.services: list[Service] = []
+        self.jobs = stack.enter_context(JobWatch(space.batch, space.name))
 
     def start(self) -> Service:
         """Start one more replica, and wait until it is ready."""

@@ -7,10 +7,12 @@ import collections
 import json
 import time
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from calls import Sample, Verdict
+from jobs import account
 from rotation import Replica
 from wire import Client
 
@@ -56,6 +58,13 @@ async def cluster(fleet: Fleet, size: int) -> list[str]:
         await asyncio.sleep(0.5)
     print(f"the cluster's own list {time.monotonic() - began:.1f} s later: {found}")
     return []
+
+
+def print_jobs(fleet: Fleet, before: AbstractSet[str], samples: Iterable[Sample]) -> None:
+    """Jobs created since only those of ``before`` had ever been seen, and those that calls used up."""
+    used = {str((sample.answer.get("sandbox") or {}).get("name")) for sample in samples}
+    found = account(before, fleet.jobs.seen(), used, set())
+    print(f"Jobs created {found.created}, of which calls needed {found.needed}")
 
 
 async def pools(replicas: Iterable[Replica], size: int | None) -> list[str]:

@@ -74,6 +74,7 @@ async def _run(arguments: argparse.Namespace, urls: list[str], fleet: Fleet | No
     rotation = Rotation([enroll(url) for url in urls])
     succeeding = Succeeding(fleet, rotation, enroll) if fleet is not None else None
     await rotation.replicas[0].pool.wait_full()
+    jobs = fleet.jobs.seen() if fleet is not None else set()
     before, began = Weather.now(0), time.perf_counter()
     counting = asyncio.create_task(rotation.watch_counters())
     replies, problems = await _load(rotation, arguments, succeeding)
@@ -92,6 +93,7 @@ async def _run(arguments: argparse.Namespace, urls: list[str], fleet: Fleet | No
         problems += proofs.evidence(samples)
         problems += await proofs.records(rotation.replicas[0].client, samples)
         problems += await proofs.cluster(fleet, arguments.pool)
+        proofs.print_jobs(fleet, jobs, samples)
     problems += await proofs.pools(rotation.replicas, arguments.pool if fleet else None)
     rotation.print_counted()
     rotation.close()
