@@ -224,9 +224,9 @@ class ExecutionService:
     def _check_open(self, planned: Plan) -> None:
         """A sandbox that waits can serve a call while no other can be made. Raises `UnavailableError`."""
         health = self.health()
-        servable = self._phase is Phase.OPEN and self._workplace.admission.has_sandbox_for(planned)
-        if not health.ready and not servable:
-            raise UnavailableError("; ".join(health.problems) or "the backend is not ready")
+        if health.ready or (self._phase is Phase.OPEN and self._workplace.admission.has_sandbox_for(planned)):
+            return
+        raise UnavailableError("; ".join(health.problems) or "the backend is not ready")
 
     async def _take_up(self, record: Execution) -> None:
         work = self._workplace
