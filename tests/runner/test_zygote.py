@@ -21,6 +21,9 @@ with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb") as memory:
             found += len(re.findall(rb"[{TOKEN[0]}]{TOKEN[1:]}", memory.read(end - start)))
 print(found)
 """
+STAYING = (
+    "import os, resource\nstaying = [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpid()]\n"
+)
 PRY = """
 import os
 for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -89,3 +92,68 @@ def test_a_call_that_is_stopped_for_time_ends_though_it_ignores_that(first: Pod)
     call = shell("trap '' TERM; sleep 60 & wait; sleep 60", timeout_seconds=0.2, grace_seconds=0.1)
     assert first.run({**call, **reused("e1", "e2")}).report["cause"] == "timeout"
     assert first.run(shell("echo on", **reused("e2", "e3"))).stdout == b"on\n"
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["runner", "zygote"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "resource.prlimit({pid}, resource.RLIMIT_FSIZE, (1000, 1000))",
+        "resource.prlimit({pid}, resource.RLIMIT_NPROC, (700, 700))",
+        "os.setpriority(os.PRIO_PROCESS, {pid}, 19)",
+        "os.sched_setscheduler({pid}, os.SCHED_IDLE, os.sched_param(0))",
+    ],
+    ids=["file size", "processes", "niceness", "policy"],
+)
+def test_a_call_that_changes_how_the_next_would_run_is_the_last(tmp_path: Path, which: int, change: str) -> None:
+    """The kernel lets any process change limits and priority of its user's others; the sandbox then is not kept."""
+    with pod(tmp_path / "pod", prefix=AS_FIRST_PROCESS) as sandbox:
+        sandbox.run(shell("true", **reused()))
+        code = STAYING + change.format(pid=f"sorted(staying)[{which}]")
+        assert sandbox.run(python(code, **reused("e1", "e2"))).report["exit_code"] == 0
+        assert sandbox.process.wait(SECONDS) == 0
+
+
+def test_signals_that_a_call_has_queued_are_not_there_in_the_next(first: Pod) -> None:
+    """What waits at the zygote counts against the user's limit of pending signals; so none may wait."""
+    queue = (
+        "import ctypes, signal\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "for pid in set(staying) - {1}:\n    libc.sigqueue(pid, signal.SIGRTMIN + 2, None)"
+    )
+    first.run(shell("true", **reused()))
+    report = first.run(python(STAYING + queue, **reused("e1", "e2"))).report
+    assert report["exit_code"] == 0
+    assert first.process.wait(SECONDS) == 0  # an uncaught one ends the zygote
+
+
+def test_a_call_can_not_make_up_a_signal_from_outside(first: Pod) -> None:
+    """A SIGTERM that claims to come from outside the sandbox does not end the call as if the cluster had wished it."""
+    code = (
+        "import ctypes, os, struct, time\n"
+        "info = ctypes.create_string_buffer(struct.pack('=iiiiII', 15, 0, -1, 0, 0, 0), 128)\n"
+        "queue_info = {'x86_64': 129, 'aarch64': 138}[os.uname().machine]\n"
+        "print(ctypes.CDLL(None).syscall(queue_info, 1, 15, info))\n"
+        "time.sleep(0.3)\nprint('lives')"
+    )
+    journal = first.run(python(code))
+    assert (journal.stdout, journal.report["cause"], journal.report["exit_code"]) == (b"0\nlives\n", None, 0)
+
+
+def test_the_zygote_is_at_nobodys_cost(first: Pod) -> None:
+    """The processor time of many forks is not billed to the call that ends the zygote."""
+    for number in range(100):
+        first.run(shell("true", **reused(f"e{number}" if number else "", f"e{number + 1}")))
+    zygote = min(_inside(first), key=lambda process: process.pid)
+    spent = sum(zygote.cpu_times()[:2])
+    used = first.run(shell("kill -9 -1; true", **reused("e100", "e101"))).report["usage"]["cpu_seconds"]
+    assert used is not None
+    assert used < spent
+
+
+def test_many_busy_daemons_cost_the_call_and_not_the_sandbox(first: Pod) -> None:
+    """Killing may take its time on a busy machine: as long as the zygote does as it is told, it stays."""
+    first.run(shell("true", **reused()))
+    for number in range(1, 4):
+        command = "for i in $(seq 60); do (while :; do :; done) & done; true"
+        first.run(shell(command, **reused(f"e{number}", f"e{number + 1}")))
+    assert first.run(shell("echo on", **reused("e4", "e5"))).stdout == b"on\n"

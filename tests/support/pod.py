@@ -26,9 +26,9 @@ TOKEN = "the token of this sandbox"  # noqa: S105 - of a test
 SECONDS = 20.0
 AS_FIRST_PROCESS = (
     *("unshare", "--user", "--map-root-user", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"),
-    *("sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh"),
+    *("sh", "-c", 'mount -t tmpfs none /dev/shm && exec setpriv --bounding-set=-all "$@"', "sh"),
 )
-"""Makes a program PID 1, as it is in a container. It may wipe /dev/shm, which therefore is its own."""
+"""Makes a program PID 1 without capabilities, as in a container. It may wipe /dev/shm, which therefore is its own."""
 OURS = f"{CALL_PATH}?execution=e1"
 """The call that `a_call` makes."""
 DONE = f"{DONE_PATH}?execution=e1"

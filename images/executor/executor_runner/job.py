@@ -1,4 +1,4 @@
-"""What a spare gets to do, from the runner that forked it."""
+"""What a spare gets to do."""
 
 from __future__ import annotations
 

@@ -38,6 +38,8 @@ _PR_GET_TID_ADDRESS = 40
 _LAST_CAPABILITY = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 _SIGINFO_SIZE = 128
+_SI_TKILL = -6
+"""The only code below 0 that the kernel does not let a process make up."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall  # keeps the interpreter's lock, as a fork must
@@ -97,7 +99,8 @@ def give_way(*, giving: bool) -> None:
 
 def can_fork_siblings() -> bool:
     """Whether `fork_sibling` works here."""
-    return ON_LINUX and os.uname().machine in _SYS_CLONE and _thread_id_address() is not None
+    is_64_bit = sys.maxsize > 1 << 32
+    return ON_LINUX and is_64_bit and os.uname().machine in _SYS_CLONE and _thread_id_address() is not None
 
 
 def fork_sibling() -> int:
@@ -111,8 +114,9 @@ def fork_sibling() -> int:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     pointers = (address, 0) if machine == "x86_64" else (0, address)  # child's thread id, thread-local storage
     flags = _CLONE_PARENT | _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID | signal.SIGCHLD
-    ctypes.pythonapi.PyOS_BeforeFork()
-    pid: int = _syscall(ctypes.c_long(_SYS_CLONE[machine]), *map(ctypes.c_ulong, (flags, 0, 0, *pointers)))
+    arguments = [*map(ctypes.c_ulong, (_SYS_CLONE[machine], flags, 0, 0, *pointers))]
+    ctypes.pythonapi.PyOS_BeforeFork()  # from here to the fork the interpreter holds locks: nothing else is done
+    pid: int = _syscall(*arguments)
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
@@ -164,13 +168,17 @@ def unblock_signals() -> None:
 
 
 def read_signalfd(descriptor: int) -> Iterator[tuple[int, int]]:
-    """Yield (signal, sender's pid) of what is pending; the pid is 0 for a sender outside our PID namespace."""
+    """Yield (signal, sender's pid) of what is pending; the pid is 0 for a sender outside our PID namespace.
+
+    What names its sender itself, and so could lie, is left out.
+    """
     with contextlib.suppress(BlockingIOError):
         while True:
             data = os.read(descriptor, _SIGINFO_SIZE * 16)
             for start in range(0, len(data), _SIGINFO_SIZE):
-                number, _, _, pid = struct.unpack_from("=IiiI", data, start)
-                yield number, pid
+                number, _, code, pid = struct.unpack_from("=IiiI", data, start)
+                if code >= 0 or code == _SI_TKILL:
+                    yield number, pid
 
 
 def pid_limit_is_per_namespace(release: str) -> bool:

@@ -45,7 +45,7 @@ class Tree(Protocol):
         ...
 
     def kill_all(self) -> None:
-        """Send SIGKILL so that none escapes by forking."""
+        """Send SIGKILL, or have it sent, so that none escapes by forking."""
         ...
 
 
@@ -176,10 +176,10 @@ class Reaper:
 
     def __init__(self) -> None:
         self.endings: dict[int, Ending] = {}
-        self.none_left = False
-        """Whether there was no child but the zygote when it last reaped."""
+        self._childless = False
         self.zygote: Zygote | None = None
         """While it lives: a child that is not of the call."""
+        self._not_of_calls = 0.0
         self.largest_bytes = 0
         """The largest resident set of any one process reaped since somebody set this to 0, or of those it reaped."""
 
@@ -189,22 +189,28 @@ class Reaper:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                self.none_left = True
+                self._childless = True
                 return
             if pid == 0:
-                self.none_left = self.zygote is not None and own_children() == {self.zygote.pid}
+                self._childless = False
                 return
             if self.zygote is not None and pid == self.zygote.pid:
                 self.zygote = None
+                self._not_of_calls += usage.ru_utime + usage.ru_stime
+                continue
             self.largest_bytes = max(self.largest_bytes, usage.ru_maxrss * 1024)
             code = os.waitstatus_to_exitcode(status)
             self.endings[pid] = Ending(code, None) if code >= 0 else Ending(None, -code)
 
-    @staticmethod
-    def cpu_seconds() -> float:
-        """CPU time of every process reaped so far and of those they reaped."""
+    @property
+    def none_left(self) -> bool:
+        """Whether there is no child but the zygote, as far as it has been reaped."""
+        return self._childless or (self.zygote is not None and own_children() == {self.zygote.pid})
+
+    def cpu_seconds(self) -> float:
+        """CPU time of every process reaped so far and of those they reaped, but not of the zygote."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
+        return usage.ru_utime + usage.ru_stime - self._not_of_calls
 
 
 def own_children() -> set[int] | None:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from executor_runner import linux
 from executor_runner.census import read_small, resident_bytes
 from executor_runner.place import Place
 from executor_runner.removal import empty_folder
+from executor_runner.standing import Standing, standing
 from executor_runner.workspace import WIPE_SECONDS
 
 _SYSTEM_V = tuple(f"/proc/sysvipc/{kind}" for kind in ("shm", "sem", "msg"))
@@ -25,10 +27,17 @@ class Renewal:
         self._place = place
         self._scratch = scratch
         self._memory: int | None = None  # in use at the first renewal
+        self._standing: Standing | None = None
+
+    def before_a_call(self) -> None:
+        """Note what must be the same after it."""
+        if self._standing is None and linux.ON_LINUX:
+            self._standing = standing(os.getpid())
 
     def renew(self, memory_limit: int | None) -> None:
         """Wipe what the call left behind its processes, which have ended. Raises `DoubtError` and ``OSError``."""
         self._check_processes()
+        self._check_standing()
         self._check_memory(memory_limit)
         self._check_system_v()
         for folder in self._scratch:
@@ -41,6 +50,12 @@ class Renewal:
         self._place.reaper.reap()
         if not self._place.reaper.none_left:
             raise DoubtError("a process is left")
+
+    def _check_standing(self) -> None:
+        zygote = self._place.reaper.zygote
+        for pid in (os.getpid(), *((zygote.pid,) if zygote is not None else ())):
+            if standing(pid) != self._standing:
+                raise DoubtError("limits or priority of what stays have been changed")
 
     def _check_memory(self, limit: int | None) -> None:
         """A quarter of the limit is the most by which a sandbox may grow between its calls."""

@@ -141,7 +141,7 @@ class Runner:
             self._run.end(Cause.TERMINATED, "the sandbox was told to end from outside")
 
     def kill_everything(self) -> None:
-        """Kill all processes but our own, without a report."""
+        """Have all processes but our own killed, without a report."""
         self._place.tree.kill_all()
 
     def _on_signals(self) -> None:
@@ -166,6 +166,7 @@ class Runner:
 
     def _take(self, call: Call) -> None:
         self._vacant = False
+        self._renewal.before_a_call()
         self.execution_id = call["execution_id"]
         self._tenant = call["reuse"]["tenant"] if call["reuse"] is not None else None
         if self._idle_timer is not None:

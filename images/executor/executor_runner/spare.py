@@ -115,6 +115,9 @@ def be_spare(descriptors: Sequence[int], begin: Callable[[], object] = lambda: N
         arrange_descriptors(*descriptors)
         os.setsid()
         linux.unblock_signals()
+        _set_limit(resource.RLIMIT_CORE, 0)
+        os.nice(NICE)
+        _be_first_out_of_memory()
         begin()
         linux.set_dumpable(dumpable=True)  # inherited as off from the runner; the child's own /proc files must work
         _wait_and_become()
@@ -129,7 +132,8 @@ def prepare(env: Mapping[str, str]) -> None:
     """
     if not linux.ON_LINUX:
         reset_signals()
-    _restrain()
+    linux.give_way(giving=False)
+    linux.drop_privileges()
     from executor_runner.python_child import rehearse  # noqa: PLC0415 - imported by `preload` already
 
     rehearse(env)
@@ -174,14 +178,6 @@ def arrange_descriptors(*wanted: int) -> None:
     for number in range(len(wanted)):
         os.dup2(_ASIDE + number, number, inheritable=number not in (_RESULT_FD, _RELEASE_FD, _JOB_FD))
     os.closerange(len(wanted), 65536)
-
-
-def _restrain() -> None:
-    _set_limit(resource.RLIMIT_CORE, 0)
-    os.nice(NICE)
-    _be_first_out_of_memory()
-    linux.give_way(giving=False)
-    linux.drop_privileges()
 
 
 def _be_first_out_of_memory() -> None:
