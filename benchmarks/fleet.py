@@ -62,9 +62,9 @@ class Fleet:
 
     def place_of(self, holder: str) -> int | None:
         """Which replica has this name: one that leads says it in its log."""
-        said = ('"event": "leading"', f'"holder": "{holder}"')
+        said = ('"event":"leading"', f'"holder":"{holder}"')
         for place, service in enumerate(self.services):
-            if any(all(part in line for part in said) for line in service.log):
+            if any(all(part in line.replace(" ", "") for part in said) for line in service.log):
                 return place
         return None
 
