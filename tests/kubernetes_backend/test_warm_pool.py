@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from executor_api.backends.base import Claim, ConnectionLostError, Miss, NotTakenError
-from executor_api.backends.kubernetes import names
+from executor_api.backends.kubernetes import names, roster
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.domain.execution import Start
@@ -191,6 +191,43 @@ async def test_one_that_another_replica_uses_is_left_alone(world: World) -> None
     assert refusal.value.why == "had taken another call, or was retired"
     await theirs.release()
     assert world.api.objects.get("jobs", name) is not None
+    await world.runners[name].finish()
+    assert await reading == bytes(world.runners[name].journal)
+
+
+async def test_one_whose_owner_died_before_deleting_it_is_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even by a keeper whose own call it refused: it has ended, and nobody is left to delete it."""
+    monkeypatch.setattr(roster, "ENDED_SECONDS", 0.1)
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    sandbox = await claimed(backend, claim(wanted, "e-2"))
+    world.runners[name].execution_id = "e-1"
+    world.runners[name].calls.append(b"a call of another replica")
+    with pytest.raises(NotTakenError, match="claimed by e-1"):
+        await read(sandbox.dispatch(call("e-2")))
+    await sandbox.release()
+    await world.end_pod(name)
+    await until(lambda: world.api.objects.get("jobs", name) is None)
+
+
+async def test_one_that_another_replica_uses_is_left_alone_by_a_call_for_reuse(world: World) -> None:
+    """It never was its tenant's, so it is not taken down as one that the tenant has no more use for."""
+    wanted = template(1)
+    first, second = await world.pooled(wanted), await world.pooled(wanted)
+    (name,) = world.waiting()
+    ours = await claimed(first, claim(wanted, "e-1"))
+    theirs = await claimed(second, claim(wanted, "e-2", isolation=Isolation.REUSE))
+    world.runners[name].execution_id = "e-1"
+    reading = asyncio.create_task(read(ours.dispatch(call("e-1"))))
+    await world.runners[name].claimed.wait()
+    with pytest.raises(NotTakenError, match="claimed by e-1"):
+        await read(theirs.dispatch(call("e-2")))
+    await theirs.release()
+    await asyncio.sleep(0.3)  # in which it would be deleted
+    assert (world.api.objects.get("jobs", name) is not None, pool(second).conflicts) == (True, 1)
     await world.runners[name].finish()
     assert await reading == bytes(world.runners[name].journal)
 

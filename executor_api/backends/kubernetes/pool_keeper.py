@@ -205,7 +205,7 @@ class PoolKeeper:
     async def _retired(self, name: str) -> None:
         try:
             if not await self._hands.retire(name):
-                self._roster.take(name)  # another replica's call is in it
+                self._roster.leave(name)  # another replica's call is in it
         except UnavailableError as error:
             _log.warning("a sandbox could not be retired yet", sandbox=name, error=str(error))
             await asyncio.sleep(RETIRE_AGAIN_SECONDS)

@@ -52,8 +52,9 @@ class Pools:
             return Miss("the template has changed since the call was accepted")
         return await pool.claim(claim.plan.resources)
 
-    def refused(self, template: str) -> None:
-        """A claimed sandbox did not take its call."""
+    def refused(self, template: str, name: str) -> None:
+        """The claimed sandbox of this name did not take its call."""
+        self.roster.leave(name)
         pool = self._pools.get(template)
         if pool is not None:
             pool.refused()

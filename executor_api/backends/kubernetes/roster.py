@@ -44,6 +44,7 @@ class Roster:
         self._lag: float | None = None
         self._ready: dict[str, str] = {}  # by name: the template
         self._taken: set[str] = set()
+        self._others: set[str] = set()  # of those: with a call that is not of this process
         self._ended: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._begun: dict[str, float] = {}  # by name: since when its pod is starting, with nothing that holds it up
@@ -76,6 +77,11 @@ class Roster:
         self._taken.add(name)
         if template is not None:  # not at once: whoever hands it out is not done yet
             asyncio.get_running_loop().call_soon(self._changed, template)
+
+    def leave(self, name: str) -> None:
+        """It has a call that is not ours, or has died. Once it has ended it is over, for its owner may be gone, too."""
+        self.take(name)
+        self._others.add(name)
 
     def give_back(self, name: str) -> None:
         """It was reserved and not used."""
@@ -154,6 +160,7 @@ class Roster:
             self._ready.pop(name, None)
         if job is not None and job.gone:
             self._taken.discard(name)
+            self._others.discard(name)
             self._ended.pop(name, None)
             self.obstacles.pop(name, None)
 
@@ -183,10 +190,13 @@ class Roster:
         return Member(job.name, job.digest, self._phase(job, pod), since, self._obstacle(job, pod))
 
     def _phase(self, job: JobSnapshot, pod: PodSnapshot | None) -> Phase:
-        if job.name in self._taken or job.state is not JobState.WAITING:
+        ours = job.name in self._taken and job.name not in self._others
+        if ours or job.state is not JobState.WAITING:
             return Phase.TAKEN
         if job.finished or (pod is not None and (pod.ended or pod.deleting)):
             return Phase.ENDED
+        if job.name in self._others:
+            return Phase.TAKEN
         return Phase.READY if job.name in self._ready else Phase.STARTING
 
     def _obstacle(self, job: JobSnapshot, pod: PodSnapshot | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 
 from executor_api.backends.base import Claim, ConnectionLostError, Miss
@@ -112,11 +113,12 @@ class Supply:
         template = claim.plan.template.name
 
         def refused() -> None:
-            self.pools.refused(template)
+            self.pools.refused(template, name)
 
         if _is_reuse(claim.plan):
             first = reused_mark(claim.execution_id, claim.plan, self._age(name))
-            return TenantTies(self._new(name, claim), claim, self._shelf, lambda: put_mark(self._cluster, name, first))
+            mark = functools.partial(put_mark, self._cluster, name, first)
+            return TenantTies(self._new(name, claim), claim, self._shelf, mark, refused)
         return PooledTies(
             lambda: put_mark(self._cluster, name, claimed_mark(claim.execution_id, claim.plan, self._age(name))),
             refused,

@@ -57,20 +57,32 @@ class PooledTies(Ties):
 
 
 class TenantTies(Ties):
-    """A sandbox that stays for its tenant's next call. One from the pool is marked as soon as it has the first."""
+    """A sandbox that stays for its tenant's next call. One from the pool is marked as soon as it has the first.
+
+    ``refused`` is told that one from the pool took no call: until it has one it is no tenant's.
+    """
 
     def __init__(
-        self, kept: Kept, claim: Claim, shelf: Shelf, mark: Callable[[], Coroutine[Any, Any, object]] | None = None
+        self,
+        kept: Kept,
+        claim: Claim,
+        shelf: Shelf,
+        mark: Callable[[], Coroutine[Any, Any, object]] | None = None,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._kept = kept
         self._claim = claim
         self._shelf = shelf
         self._mark = mark
+        self._refused = refused
         self._marking: asyncio.Task[object] | None = None
 
     def refused(self) -> None:
-        """It has died, or left."""
-        self._shelf.discard(self._kept)
+        """It has died, or left; or it is another's, who may have a call in it."""
+        if self._kept.calls:
+            self._shelf.discard(self._kept)
+        else:
+            self._refused()
 
     def accepted(self) -> None:
         """It is the tenant's from now on."""
