@@ -57,13 +57,15 @@ class LastWords:
     """What is left of a sandbox that no longer answers.
 
     ``report`` comes from its termination message or its log (``source`` tells which), ``log`` holds the output the
-    log still has, ``evidence`` is the backend's classification of the end.
+    log still has, ``evidence`` is the backend's classification of the end. ``holder`` is the execution whose report it
+    left, if that is another one's: a sandbox whose first call was to be ours then never had it.
     """
 
     evidence: Evidence
     report: Report | None = None
     log: LogCopy | None = None
     source: str = "evidence"  # "status", "log" or "evidence"
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,24 +116,28 @@ class Drive:
 
     async def _driven(self) -> Ending:
         try:
-            sandbox, report = await self._served()
+            return await self._served()
         except SandboxFailedError as failure:
             return without_report(self.live, failure.evidence)
-        if report is None:
-            return await from_last_words(self.live, sandbox)
-        self._sound = report["processes"]["unkillable"] == 0 and report["cause"] != Cause.TERMINATED
-        return await from_journal(sandbox, report)
 
-    async def _served(self) -> tuple[Sandbox, Report | None]:
+    async def _served(self) -> Ending:
         """By the first sandbox that takes the call. Raises `SandboxFailedError`."""
         known = self.live.record.dispatched
         sandbox = await (self._launch.found() if known else self._launch.dispatchable())
         while True:
             try:
-                return sandbox, await self._collected(sandbox)
+                return await self._ended_in(sandbox)
             except NotTakenError as error:
                 _log.info("a sandbox did not take the call", execution=self.live.record.id, error=str(error))
                 sandbox = await self._launch.another(error.why)
+
+    async def _ended_in(self, sandbox: Sandbox) -> Ending:
+        """Raises `NotTakenError`."""
+        report = await self._collected(sandbox)
+        if report is None:
+            return await from_last_words(self.live, sandbox)
+        self._sound = report["processes"]["unkillable"] == 0 and report["cause"] != Cause.TERMINATED
+        return await from_journal(sandbox, report)
 
     async def _collected(self, sandbox: Sandbox) -> Report | None:
         """The report out of the journal, or None if there is only what the sandbox left behind."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from executor_api.backends.base import LastWords, Sandbox
-from executor_api.domain.execution import EventKind
+from executor_api.backends.base import LastWords, NotTakenError, Sandbox
+from executor_api.domain.execution import EventKind, Start
 from executor_api.domain.outcome import Evidence, Outcome, Reason, settle, settle_without_report
 from executor_api.domain.output import encode_gap, missing_from
 from executor_api.domain.report import BadReportError, read_report
@@ -41,8 +41,14 @@ async def from_journal(sandbox: Sandbox, report: Report) -> Ending:
 
 
 async def from_last_words(live: Live, sandbox: Sandbox) -> Ending:
-    """Settle what is left of a sandbox that no longer answers; output that only its log has is added."""
+    """Settle what is left of a sandbox that no longer answers; output that only its log has is added.
+
+    Raises `NotTakenError` if it had another call where ours was to be the first: no sandbox takes two that don't follow
+    each other.
+    """
     words = await sandbox.last_words()
+    if words.holder and not live.tally.journal_offset and live.record.start is not Start.REUSED:
+        raise NotTakenError(f"sandbox {sandbox.details.name}: had the call of {words.holder}")
     have = await live.output()
     # Nothing awaits from here to the final transaction, so what the log adds is stored with the outcome or not at all.
     for kind, data in missing_from(have, words.log) if words.log else ():

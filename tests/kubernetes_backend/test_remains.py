@@ -52,7 +52,19 @@ async def test_what_the_call_before_left_in_a_reused_sandbox_is_not_this_ones(wo
     world.api.logs["x-1-abcde"] = LOG + podlog.render_end(TOKEN, before)
     await world.end_pod("x-1", message=podlog.sealed(TOKEN, before).decode(), code=1)
     words = await sandbox.last_words()
-    assert (words.report, words.log, words.source) == (None, None, "evidence")
+    assert (words.report, words.log, words.source, words.holder) == (None, None, "evidence", "another")
+
+
+async def test_whose_call_a_sandbox_had_shows_after_its_job_is_gone(world: World) -> None:
+    """Who takes up a lost replica's call learns from the pod that was here whether it was ever in it."""
+    backend = await world.started()
+    await ready(backend)
+    await world.end_pod("x-1", message=podlog.sealed(TOKEN, report("another")).decode())
+    await world.api.objects.remove("jobs", "x-1")
+    await world.api.objects.remove("pods", "x-1-abcde")
+    found = await backend.find("x-1", "e-x-1")
+    assert found is not None
+    assert ((await found.last_words()).holder, await found.alive()) == ("another", False)
 
 
 async def test_forged_report_is_none(world: World) -> None:

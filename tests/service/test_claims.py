@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from support.house import House, ended, submission
-from support.scripted import Fate, Script, stdout
+from support.scripted import LOST, Fate, Script, stdout
 
-from executor_api.backends.base import SandboxFailedError
+from executor_api.backends.base import LastWords, SandboxFailedError
 from executor_api.domain.execution import Start
 from executor_api.domain.outcome import Evidence, Reason, Status
 from executor_api.domain.request import Resources
@@ -39,6 +41,21 @@ async def test_a_sandbox_that_does_not_take_the_call_costs_another_try(house: Ho
     execution = await ended(service, submission())
     assert (execution.status, execution.sandbox.name) == (Status.SUCCEEDED, "p-1")
     assert ((await service.output(execution.id)).stdout, house.backend.made["p-0"].dead) == (b"ours\n", False)
+
+
+@pytest.mark.parametrize(("start", "tries"), [(Start.WARM, 2), (Start.REUSED, 1)])
+async def test_a_sandbox_that_left_anothers_report_never_had_the_call(house: House, start: Start, tries: int) -> None:
+    """Until then nobody knew whether the call had arrived; where calls may follow each other, nobody knows it still."""
+    theirs = Script(posts=[Fate.LOST], start=start, last_words=LastWords(LOST, holder="another"))
+    house.backend.waiting = [theirs, Script(frames=OURS, start=Start.WARM)]
+    service = await house.open()
+    call = asyncio.ensure_future(ended(service, submission()))
+    while "p-0" not in house.backend.made or not house.backend.made["p-0"].posts:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0)
+    house.backend.made["p-0"].vanish()
+    execution = await call
+    assert (execution.status is Status.SUCCEEDED, len(house.backend.made)) == (tries == 2, tries)
+    assert house.backend.made["p-0"].releases == 0
 
 
 async def test_after_many_refusals_a_call_has_a_sandbox_made(house: House) -> None:

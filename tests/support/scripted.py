@@ -150,7 +150,8 @@ class ScriptedSandbox:
         return not self.dead
 
     async def last_words(self) -> LastWords:
-        """What the script leaves."""
+        """What the script leaves; of another's call: then it is somebody else's."""
+        self.not_ours = self.not_ours or bool(self.script.last_words.holder)
         return self.script.last_words
 
     async def evidence(self) -> Evidence | None:

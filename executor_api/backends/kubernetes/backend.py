@@ -132,6 +132,8 @@ class KubernetesBackend:
         job = await cluster.job(name)
         if job is Absent.UNKNOWN:
             raise UnavailableError("the API server does not answer")
+        if job is Absent.DELETED and cluster.pods.get(name) is not None:
+            job = cluster.jobs.get(name) or job  # remembered as its pod is, which may still tell whose call it had
         return supply.found(job, execution_id) if isinstance(job, JobSnapshot) else None
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:

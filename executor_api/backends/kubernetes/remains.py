@@ -37,11 +37,12 @@ async def last_words(cluster: Cluster, job: str, token: str, execution_id: str) 
     pod = await _ended(cluster, job)
     written = pod and pod.terminated and podlog.unseal(token, pod.terminated.message.encode())
     log = None if pod is None else await _read_log(cluster, pod, token)
-    if log is not None and _is_anothers(log.report, execution_id):
-        log = None  # of the call before in the same sandbox
-    report, source = _best(None if _is_anothers(written or None, execution_id) else written or None, log)
+    holder = _another(written or None, execution_id) or _another(log.report if log else None, execution_id)
+    if log is not None and _another(log.report, execution_id):
+        log = None
+    report, source = _best(None if _another(written or None, execution_id) else written or None, log)
     evidence = ending(pod, await cluster.job(job))
-    return LastWords(evidence, report, log, source)
+    return LastWords(evidence, report, log, source, holder)
 
 
 async def cause(cluster: Cluster, job: str) -> Evidence | None:
@@ -57,8 +58,10 @@ async def _ended(cluster: Cluster, job: str) -> PodSnapshot | None:
     return pod
 
 
-def _is_anothers(report: Report | None, execution_id: str) -> bool:
-    return report is not None and report.get("execution_id") != execution_id
+def _another(report: Report | None, execution_id: str) -> str:
+    """Whose report it is, if not this execution's: of the call before it in the same sandbox, or in its place."""
+    whose = execution_id if report is None else str(report.get("execution_id"))
+    return whose if whose != execution_id else ""
 
 
 def _best(written: Report | None, log: LogCopy | None) -> tuple[Report | None, str]:

@@ -145,7 +145,11 @@ class KubernetesSandbox:
     async def last_words(self) -> LastWords:
         """What is left of it. Never raises."""
         identity = self._identity
-        return await remains.last_words(self._cluster, identity.job, identity.token, identity.execution_id)
+        words = await remains.last_words(self._cluster, identity.job, identity.token, identity.execution_id)
+        if words.holder and not self.follows:
+            self._released = True  # it is not ours
+            self._ties.refused()
+        return words
 
     async def evidence(self) -> Evidence | None:
         """Why somebody outside told it to end."""
