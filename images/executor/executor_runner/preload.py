@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 
 from executor_runner.signals import WATCHED
 
-_OURS = "executor_runner.python_child"
-
 
 def preload(modules: Iterable[str]) -> None:
     """Import what works; the call that needs the rest will hear why not. What modules print is nobody's output.
@@ -22,7 +20,7 @@ def preload(modules: Iterable[str]) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     with _silence():
-        for name in (*modules, _OURS):
+        for name in modules:
             with contextlib.suppress(Exception, SystemExit):
                 importlib.import_module(name)
     gc.collect()

@@ -24,15 +24,21 @@ _MAX_TRACEBACK = 16 * 1024
 _EXIT_NOT_FLUSHED = 120
 
 
-def rehearse(env: Mapping[str, str]) -> None:
-    """Do once what each call does, and does alike: streams, the environment that all have, compiling, running."""
+def prepare(env: Mapping[str, str]) -> None:
+    """Make what all calls have: streams, and this environment."""
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", "surrogateescape")
     sys.stdout = _unbuffered(1, "surrogateescape")
     sys.stderr = _unbuffered(2, "backslashreplace")
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
     os.environ.clear()
     os.environ.update(env)
-    exec(compile("print", "", "exec", dont_inherit=True), {})  # noqa: S102 - our own word
+
+
+def rehearse() -> None:
+    """Do what every call does, to no effect."""
+    nothing = PythonCode(code="print(end='')", function=None, args=[], kwargs={})
+    encode_json(_execute(nothing, "", 0))
+    sys.stdout.flush()
 
 
 def run_python(job: Job, python: PythonCode, result_fd: int) -> NoReturn:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from executor_runner import linux
+from executor_runner import linux, python_child
 from executor_runner.job import Job
 from executor_runner.signals import reset_signals
 
@@ -119,6 +119,7 @@ def be_spare(descriptors: Sequence[int], begin: Callable[[], object] = lambda: N
         os.nice(NICE)
         _be_first_out_of_memory()
         begin()
+        _rehearse()
         linux.set_dumpable(dumpable=True)  # inherited as off from the runner; the child's own /proc files must work
         _wait_and_become()
     finally:
@@ -126,17 +127,18 @@ def be_spare(descriptors: Sequence[int], begin: Callable[[], object] = lambda: N
 
 
 def prepare(env: Mapping[str, str]) -> None:
-    """Give up what no call may have, take on what every call has, and use what it will use.
-
-    What a fork touches first costs it a copied page: better before the call, and best before the fork.
-    """
+    """Give up what no call may have, and take on what every call has."""
     if not linux.ON_LINUX:
         reset_signals()
     linux.give_way(giving=False)
     linux.drop_privileges()
-    from executor_runner.python_child import rehearse  # noqa: PLC0415 - imported by `preload` already
+    python_child.prepare(env)
 
-    rehearse(env)
+
+def _rehearse() -> None:
+    """Use what the call will use: what a fork touches first costs it a copied page, better now than then."""
+    marshal.loads(marshal.dumps({"env": {}, "python": None}))  # noqa: S302 - our own
+    python_child.rehearse()
 
 
 def _wait_and_become() -> NoReturn:
@@ -150,9 +152,7 @@ def _wait_and_become() -> NoReturn:
     os.write(_RESULT_FD, PICKED_UP)
     if job["python"] is None:
         _exec(job["argv"] or [], job["env"])
-    from executor_runner.python_child import run_python  # noqa: PLC0415 - not needed by a child that execs
-
-    run_python(job, job["python"], _RESULT_FD)
+    python_child.run_python(job, job["python"], _RESULT_FD)
 
 
 def _exec(argv: list[str], env: dict[str, str]) -> NoReturn:
