@@ -21,10 +21,17 @@ def read_report(payload: bytes, execution_id: str) -> Report:
     An exception's message is the user's and may hold lone surrogates, which no UTF-8 can carry on: they become '?'.
     """
     try:
-        text = json.dumps(json.loads(payload), ensure_ascii=False)
-        report = _decode(text.encode("utf-8", "replace"))
-    except (ValueError, msgspec.DecodeError, RecursionError) as error:
-        raise BadReportError(f"not a report: {error}") from None
+        report = _decode(payload)
+    except msgspec.DecodeError:
+        report = _decode_leniently(payload)
     if report["execution_id"] != execution_id:
         raise BadReportError(f"a report about another execution, {report['execution_id'][:64]!r}")
     return report
+
+
+def _decode_leniently(payload: bytes) -> Report:
+    try:
+        text = json.dumps(json.loads(payload), ensure_ascii=False)
+        return _decode(text.encode("utf-8", "replace"))
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
+        raise BadReportError(f"not a report: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from executor_api.backends.base import SandboxTimings
 from executor_api.domain.execution import Timings
@@ -20,7 +20,7 @@ class Overhead:
 
 def merged(earlier: Timings, later: Timings) -> Timings:
     """The later figures, and the earlier where there are no later ones: what an earlier life has measured."""
-    known = {name: value for name, value in asdict(later).items() if value is not None}
+    known = {item.name: value for item in fields(later) if (value := getattr(later, item.name)) is not None}
     return replace(earlier, **known)
 
 
