@@ -147,7 +147,7 @@ class _Server(uvicorn.Server):
         """Stop listening, let answers go out, then let calls end that nobody waits for; one grace for both."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._api.settings.shutdown_seconds
-        timer = loop.call_at(deadline, self._api.closing.set)
+        timer = loop.call_at(deadline, self._api.waiting.close)
         await super().shutdown(sockets)
         timer.cancel()
         await self._api.service.stop(max(0.0, deadline - loop.time()))

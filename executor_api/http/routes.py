@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import functools
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +17,7 @@ from executor_api.http import headers, render, sse
 from executor_api.http.body import read_json_body
 from executor_api.http.query import list_query
 from executor_api.http.validation import parse_request
+from executor_api.http.waiting import Waiting
 from executor_api.service.execution_service import ExecutionService, Submission
 from executor_api.settings import Settings
 
@@ -31,8 +31,7 @@ class Api:
 
     service: ExecutionService
     settings: Settings
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the service can't wait for calls any longer: clients get a 202 for those that still run."""
+    waiting: Waiting = field(default_factory=Waiting)
 
     async def execute(self, request: Request) -> Response:
         """Run one call: code in a language, or a command."""
@@ -128,8 +127,8 @@ class Api:
         """Wait for the end as long as the client wants and stays; False if it left. The call goes on either way."""
         if preference.wait <= 0 or execution.status.finished:
             return True
-        finished = self.service.wait(execution.id, preference.wait)
-        return not await _first(_disconnected(request), finished, self.closing.wait())
+        end = functools.partial(self.service.wait, execution.id, preference.wait)
+        return await self.waiting.wait(request, end)
 
     async def _answer(self, execution_id: str, preference: headers.Preference, location: str = "") -> Response:
         execution = await self.service.wait(execution_id, 0)
@@ -149,25 +148,6 @@ class Api:
             overhead = self.service.overhead(execution.id)
             response.headers["Server-Timing"] = render.server_timing(execution.timings, overhead)
         return response
-
-
-async def _first(event: Coroutine[Any, Any, Any], *others: Coroutine[Any, Any, Any]) -> bool:
-    """Whether ``event`` came before all others; the rest is cancelled. Raises what one of them raised."""
-    tasks = [asyncio.ensure_future(work) for work in (event, *others)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        return done == {tasks[0]}
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
