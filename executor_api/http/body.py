@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,31 +26,23 @@ async def read_json_body(request: Request, max_bytes: int, pause_seconds: float)
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    chunks = bytearray()
-    async for chunk in _impatiently(request.stream(), pause_seconds):
-        chunks += chunk
-        if len(chunks) > max_bytes:
-            raise _too_large(max_bytes)
-    return bytes(chunks)
-
-
-async def _impatiently(stream: AsyncIterator[bytes], pause_seconds: float) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
+    chunks, loop = bytearray(), asyncio.get_running_loop()
     until = loop.time() + pause_seconds
-    while True:
-        try:
-            async with asyncio.timeout(min(pause_seconds, until - loop.time())):
-                chunk = await anext(stream, None)
-        except TimeoutError:
-            raise ProblemError(
-                BODY_TIMEOUT,
-                f"the body paused for {pause_seconds:g} seconds, or came slower than {_SLOWEST} bytes a second",
-                unread=True,
-            ) from None
-        if chunk is None:
-            return
-        until += len(chunk) / _SLOWEST
-        yield chunk
+    try:
+        async with asyncio.timeout_at(until) as patience:
+            async for chunk in request.stream():
+                chunks += chunk
+                if len(chunks) > max_bytes:
+                    raise _too_large(max_bytes)
+                until += len(chunk) / _SLOWEST
+                patience.reschedule(min(until, loop.time() + pause_seconds))
+    except TimeoutError:
+        raise ProblemError(
+            BODY_TIMEOUT,
+            f"the body paused for {pause_seconds:g} seconds, or came slower than {_SLOWEST} bytes a second",
+            unread=True,
+        ) from None
+    return bytes(chunks)
 
 
 def _check_content_type(value: str) -> None:
