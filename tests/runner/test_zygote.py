@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,12 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
                 continue
             print(pid, name)
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _can_be_first() -> None:
+    if shutil.which("unshare") is None or subprocess.run([*AS_FIRST_PROCESS, "true"], check=False).returncode != 0:
+        pytest.skip("no user namespaces here, or no unshare and setpriv: no process can be made PID 1")
 
 
 @pytest.fixture
