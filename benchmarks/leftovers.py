@@ -39,6 +39,8 @@ HOSTILE = (
     "attack: kill the runner",
     "attack: forged frames",
 )
+KEPT_SECONDS = 65.0
+"""By then every sandbox that waits for another call of its tenant has left (60 s, see docs/pool.md)."""
 BENIGN: tuple[dict[str, Any], ...] = ({"code": "print('before')"}, {"command": "echo before"})
 
 
@@ -83,14 +85,15 @@ def _measure(arguments: argparse.Namespace, folder: Path, flags: tuple[str, ...]
 def _soak(service: Service, arguments: argparse.Namespace, pods: Callable[[], int]) -> int:
     plan = _plan(arguments)
     asyncio.run(_run(service.url, plan[: arguments.at_once * 4], arguments.at_once))  # warm up
-    before = _state(service, pods)
+    before = _at_rest(service, arguments, pods)
     began, samples = time.monotonic(), [before]
     endings: collections.Counter[str] = collections.Counter()
     for start in range(0, len(plan), max(1, len(plan) // 10)):
         endings += asyncio.run(_run(service.url, plan[start : start + max(1, len(plan) // 10)], arguments.at_once))
         samples.append(_state(service, pods))
-    after = _settled(service, before, pods)
-    print(f"{arguments.calls} calls in {time.monotonic() - began:.0f} s: {dict(endings.most_common())}")
+    seconds = time.monotonic() - began
+    after = _settled(service, before, _at_rest(service, arguments, pods), pods)
+    print(f"{arguments.calls} calls in {seconds:.0f} s: {dict(endings.most_common())}")
     print(f"{'':10}{'zombies':>9}{'processes':>11}{'threads':>9}{'descriptors':>13}{'memory MiB':>12}{'pods':>6}")
     for name, state in (
         ("before", before),
@@ -150,13 +153,21 @@ def _state(service: Service, pods: Callable[[], int]) -> dict[str, int]:
     }
 
 
-def _settled(service: Service, before: dict[str, int], pods: Callable[[], int]) -> dict[str, int]:
+def _at_rest(service: Service, arguments: argparse.Namespace, pods: Callable[[], int]) -> dict[str, int]:
+    """The state once no sandbox waits for another call of its tenant."""
+    if arguments.reuse:
+        time.sleep(KEPT_SECONDS)
+    return _state(service, pods)
+
+
+def _settled(
+    service: Service, before: dict[str, int], state: dict[str, int], pods: Callable[[], int]
+) -> dict[str, int]:
     """The state once replacements have been made; at most 10 s later."""
     deadline = time.monotonic() + 10
-    while (state := _state(service, pods))["processes"] > before["processes"] or state["zombies"]:
-        if time.monotonic() > deadline:
-            break
+    while (state["processes"] > before["processes"] or state["zombies"]) and time.monotonic() < deadline:
         time.sleep(0.1)
+        state = _state(service, pods)
     return state
 
 
