@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from executor_api.domain.execution import Event, EventKind, Execution, Output
 from executor_api.domain.history import encode_step
-from executor_api.domain.output import assemble, decode_gap
+from executor_api.domain.output import assemble
 from executor_api.errors import ExecutorError, UnavailableError
 from executor_api.service.clock import backoff
 from executor_api.service.store import Store, TakenOverError
+from executor_api.service.tail import Tail, Tally
 
 FLUSH_SECONDS = 0.1
 """Output of a running call is stored at most this late, so that a crash keeps it."""
@@ -34,33 +35,6 @@ class NotRecordedError(ExecutorError):
         super().__init__(f"it could not be recorded: {why}")
 
 
-@dataclass(slots=True)
-class Tally:
-    """Running totals over an execution's events."""
-
-    stdout: int = 0
-    stderr: int = 0
-    stdout_dropped: int = 0
-    stderr_dropped: int = 0
-    journal_offset: int = 0
-
-    def add(self, event: Event) -> None:
-        """Count one more event."""
-        if event.kind is EventKind.STDOUT:
-            self.stdout += len(event.data)
-        elif event.kind is EventKind.STDERR:
-            self.stderr += len(event.data)
-        elif event.kind is EventKind.GAP:
-            self._add_gap(*decode_gap(event.data))
-        self.journal_offset = event.journal_offset or self.journal_offset
-
-    def _add_gap(self, stream: EventKind, dropped: int) -> None:
-        if stream is EventKind.STDOUT:
-            self.stdout_dropped += dropped
-        else:
-            self.stderr_dropped += dropped
-
-
 class Live:
     """The one place where an unfinished execution changes.
 
@@ -69,7 +43,6 @@ class Live:
 
     def __init__(self, record: Execution, store: Store, stored: Iterable[Event] = (), *, new: bool = False) -> None:
         self.record = record
-        self.tally = Tally()
         self.finished = asyncio.Event()  # or parted
         self.parted = False
         """Whether another replica drives it now, or nobody ever will: what is here is of yesterday."""
@@ -79,21 +52,18 @@ class Live:
         self._recorded = asyncio.Event()  # or refused
         self._refusal: NotRecordedError | None = None
         self._saved = record
-        self._last = 0
-        self._output_gone = False  # some output is in the store only
-        for event in stored:
-            self._last = event.number
-            self._output_gone |= event.kind is not EventKind.STATUS
-            self.tally.add(event)
-        self._stored = self._last
-        self._tail: list[Event] = []  # events from some number on without a gap; all that are not stored are here
-        self._unstored_bytes = 0
+        self._tail = Tail(stored)
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._saving = asyncio.Lock()
         self._news = asyncio.Event()
-        if not self._last:
+        if not self._tail.last:
             self._append(EventKind.STATUS, encode_step(record, record.created_at), None)
+
+    @property
+    def tally(self) -> Tally:
+        """What its events add up to."""
+        return self._tail.tally
 
     def change(self, **fields: Any) -> None:
         """Change the record in memory; it is stored with the next flush, see `store_soon`."""
@@ -116,7 +86,7 @@ class Live:
     @property
     def must_flush(self) -> bool:
         """Whether too much is not stored yet to go on reading."""
-        return self._unstored_bytes >= FLUSH_BYTES
+        return self._tail.unstored_bytes >= FLUSH_BYTES
 
     async def flush(self) -> None:
         """Store what is not stored yet, in one transaction. Raises `UnavailableError`; nothing is lost then.
@@ -167,13 +137,14 @@ class Live:
 
     async def _flush(self) -> None:
         async with self._saving:
-            await self._put(self.record, self._unstored())
-            self._forget_stored()
+            await self._put(self.record, self._tail.unstored())
+            if not self.finished.is_set():  # else it is kept whole for those who follow it to its end
+                self._tail.forget_stored()
 
     async def _finish(self, fields: Mapping[str, Any]) -> None:
         async with self._saving:
             record = replace(self.record, **fields)
-            batch = [*self._unstored(), Event(self._last + 1, EventKind.FINISHED, b"")]
+            batch = [*self._tail.unstored(), self._tail.finishing()]
             await self._put(record, batch)
             self._end(record, batch)
 
@@ -207,7 +178,7 @@ class Live:
     def abandon(self, **fields: Any) -> None:
         """Finish in memory only: the store refuses, and nobody shall wait for ever. A restart settles the record."""
         self._stop_timer()
-        self._end(replace(self.record, **fields), [*self._tail, Event(self._last + 1, EventKind.FINISHED, b"")])
+        self._end(replace(self.record, **fields), [*self._tail.above(0), self._tail.finishing()])
 
     async def stored(self) -> Execution | None:
         """The record as the store has it. Raises `UnavailableError`."""
@@ -220,12 +191,11 @@ class Live:
 
     def whole_output(self) -> Output | None:
         """The output so far if all of it is in memory."""
-        return None if self._output_gone else assemble(self._tail)
+        return self._tail.whole_output()
 
     async def events(self) -> list[Event]:
         """All events so far."""
-        tail = list(self._tail)
-        first = tail[0].number if tail else self._stored + 1
+        tail, first = self._tail.above(0), self._tail.first
         stored = await self._store.events(self.record.id) if first > 1 else []
         return [*(event for event in stored if event.number < first), *tail]
 
@@ -253,7 +223,7 @@ class Live:
 
         A store that can't take them now holds nobody up.
         """
-        if not batch or batch[-1].number <= self._stored or self.finished.is_set():
+        if not batch or batch[-1].number <= self._tail.stored or self.finished.is_set():
             return
         try:
             await self.flush()
@@ -263,42 +233,23 @@ class Live:
             pass  # it has parted, and they are not shown
 
     async def _above(self, after: int) -> list[Event]:
-        first = self._tail[0].number if self._tail else self._stored + 1
-        if after + 1 < first:
+        if after + 1 < self._tail.first:
             return await self._store.events(self.record.id, after)
-        return [event for event in self._tail if event.number > after]
+        return self._tail.above(after)
 
     def _append(self, kind: EventKind, data: bytes, journal_offset: int | None) -> None:
-        self._last += 1
-        event = Event(self._last, kind, data, journal_offset)
-        self._tail.append(event)
-        self._unstored_bytes += len(data)
-        self.tally.add(event)
+        self._tail.append(kind, data, journal_offset)
         self._tell()
-
-    def _unstored(self) -> list[Event]:
-        return [event for event in self._tail if event.number > self._stored]
-
-    def _forget_stored(self) -> None:
-        """Free what the store has now; a finished execution is kept whole for those who follow it to its end."""
-        if self.finished.is_set():
-            return
-        forgotten = (event for event in self._tail if event.number <= self._stored)
-        self._output_gone |= any(event.kind is not EventKind.STATUS for event in forgotten)
-        self._tail = self._unstored()
 
     def _mark_stored(self, record: Execution, batch: list[Event]) -> None:
         self._saved = record
-        if batch:
-            self._stored = batch[-1].number
-            self._unstored_bytes -= sum(len(event.data) for event in batch)
-        if self._stored >= self._last:
+        self._tail.mark_stored(batch)
+        if self._tail.stored >= self._tail.last:
             self._stop_timer()
 
     def _end(self, record: Execution, tail: list[Event]) -> None:
         self.record = record
-        self._tail = tail
-        self._last = tail[-1].number
+        self._tail.end(tail)
         self.finished.set()
         self._tell()
 
