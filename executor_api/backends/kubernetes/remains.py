@@ -35,12 +35,14 @@ _LOG_TIMEOUT = aiohttp.ClientTimeout(total=LOG_SECONDS)
 async def last_words(cluster: Cluster, job: str, token: str, execution_id: str) -> LastWords:
     """Gather everything. Never raises."""
     pod = await _ended(cluster, job)
-    written = pod and pod.terminated and podlog.unseal(token, pod.terminated.message.encode())
+    written = (pod and pod.terminated and podlog.unseal(token, pod.terminated.message.encode())) or None
     log = None if pod is None else await _read_log(cluster, pod, token)
-    holder = _another(written or None, execution_id) or _another(log.report if log else None, execution_id)
-    if log is not None and _another(log.report, execution_id):
-        log = None
-    report, source = _best(None if _another(written or None, execution_id) else written or None, log)
+    holder = ""
+    if another := _another(written, execution_id):
+        holder, written = another, None
+    if log is not None and (another := _another(log.report, execution_id)):
+        holder, log = another, None
+    report, source = _best(written, log)
     evidence = ending(pod, await cluster.job(job))
     return LastWords(evidence, report, log, source, holder)
 
