@@ -236,6 +236,7 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str], metrics: Metrics
             kubeconfig=settings.kubeconfig,
             context=settings.context,
             dispatch=DispatchMode(settings.dispatch),
+            max_cold_starts=settings.max_cold_starts,
         ),
         environ,
         metrics=ClusterMetrics(metrics.registry),

@@ -195,8 +195,11 @@ class Backend(Protocol):
         """The state of every pool, by template name, from memory."""
         ...
 
-    def obstacle(self, name: str) -> str:
-        """What keeps the sandbox of this name from starting, and since when, from memory; "" if nothing shows."""
+    def obstacle(self, name: str, execution_id: str) -> str:
+        """What keeps an execution's sandbox of this name from starting, from memory; "" if nothing shows.
+
+        Completes the sentence that begins "Its sandbox is".
+        """
         ...
 
     async def create(self, name: str, claim: Claim) -> Sandbox:

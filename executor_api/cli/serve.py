@@ -18,6 +18,7 @@ GROUPS = {
     "Sandboxes": ("templates", "pool", "image", "namespace", "kubeconfig", "context", "dispatch", "master_key"),
     "Limits": (
         "max_concurrency",
+        "max_cold_starts",
         "max_queue",
         "sync_wait_seconds",
         "max_body_bytes",
@@ -52,7 +53,11 @@ class Number(click.FloatRange):
         return number
 
 
-_RANGES: dict[str, click.ParamType[Any]] = {"port": WholeNumber(0, 65535), "max_concurrency": WholeNumber(min=1)}
+_RANGES: dict[str, click.ParamType[Any]] = {
+    "port": WholeNumber(0, 65535),
+    "max_concurrency": WholeNumber(min=1),
+    "max_cold_starts": WholeNumber(min=1),
+}
 _TYPES: dict[type, click.ParamType[Any]] = {str: click.STRING, int: WholeNumber(min=0), float: Number(min=0)}
 
 

@@ -78,11 +78,13 @@ class PoolStatus:
     problems: tuple[str, ...] = ()
 
 
-def plan_pool(target: Target, members: Sequence[Member], expected: int, now: float) -> PoolPlan:
+def plan_pool(target: Target, members: Sequence[Member], expected: int, cold: int, now: float) -> PoolPlan:
     """Close the gap between what waits and what should.
 
-    ``expected`` creations are under way and not among the ``members`` yet. What an obstacle keeps from starting counts
-    as starting: another one would meet the same obstacle. What has waited too long stays until its successor is ready.
+    ``expected`` creations are under way and not among the ``members`` yet. ``cold`` sandboxes like these are starting
+    for calls, which come first: the pool takes their room once they have it. What an obstacle keeps from starting
+    counts as starting: another one would meet the same obstacle. What has waited too long stays until its successor is
+    ready.
     """
     waiting = [item for item in members if item.phase in (Phase.STARTING, Phase.READY)]
     current = [item for item in waiting if item.digest == target.digest]
@@ -94,7 +96,7 @@ def plan_pool(target: Target, members: Sequence[Member], expected: int, now: flo
     retire += _surplus(fresh, len(fresh) + expected - target.size)
     if ready >= target.size:
         retire += aged
-    return PoolPlan(max(0, target.size - len(fresh) - expected), tuple(item.name for item in retire))
+    return PoolPlan(max(0, target.size - len(fresh) - expected - cold), tuple(item.name for item in retire))
 
 
 def _can_retire(member: Member) -> bool:

@@ -177,7 +177,7 @@ class ExecutionService:
             steps=steps(await self._ledger.events(execution_id)),
             pool=next((pool for pool in self.pools() if pool.template == record.request.template), None),
             ahead=work.admission.ahead(record),
-            obstacle=work.backend.obstacle(starting.name) if starting is not None else "",
+            obstacle=work.backend.obstacle(starting.name, execution_id) if starting is not None else "",
         )
         return explain(record, around, work.clock.now())
 

@@ -15,8 +15,8 @@ def member(name: str, phase: Phase, digest: str = "new", age: float = 1.0, obsta
     return Member(name, digest, phase, NOW - age, obstacle)
 
 
-def planned(size: int, *members: Member, expected: int = 0) -> PoolPlan:
-    return plan_pool(Target("new", size, max_idle_seconds=100), members, expected, NOW)
+def planned(size: int, *members: Member, expected: int = 0, cold: int = 0) -> PoolPlan:
+    return plan_pool(Target("new", size, max_idle_seconds=100), members, expected, cold, NOW)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,13 @@ def test_what_is_retired(members: list[Member], retire: str) -> None:
     assert planned(2, *members).retire == tuple(retire)
 
 
+def test_the_pool_grows_behind_calls_that_have_sandboxes_made() -> None:
+    """Their sandboxes come first where room is short; what waits already stays."""
+    assert planned(3, member("a", READY), cold=1).create == 1
+    assert planned(3, member("a", READY), member("b", READY), member("c", READY), cold=2) == PoolPlan(0, ())
+    assert planned(3, cold=5).create == 0
+
+
 def test_an_aged_one_stays_until_its_successors_are_ready() -> None:
     """Nobody finds the pool empty because its sandboxes grew old together."""
     aged = [member("a", READY, age=200), member("b", READY, age=200)]
@@ -65,7 +72,7 @@ def test_an_aged_one_stays_until_its_successors_are_ready() -> None:
 def test_sandboxes_age_at_different_times() -> None:
     """A pool that was made at once is not replaced at once."""
     members = [member(f"p-{n}", READY, age=100) for n in range(100)]
-    aged = plan_pool(Target("new", 100, 100), members, 0, NOW).create
+    aged = plan_pool(Target("new", 100, 100), members, 0, 0, NOW).create
     assert 20 < aged < 80
 
 

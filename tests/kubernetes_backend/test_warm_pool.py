@@ -275,7 +275,7 @@ async def test_a_call_is_cold_because_the_template_changed_as_long_as_no_new_san
     await until(lambda: not set(before) & set(world.waiting()) and pool(backend).starting == 1)
     first = asyncio.create_task(backend.claim(claim(new)))
     await asyncio.sleep(0)
-    missed = await backend.claim(claim(new))
+    missed = await backend.claim(claim(new, "e-2"))
     assert isinstance(missed, Miss)
     assert re.fullmatch(
         r"the template changed \d+ s ago, and its new sandboxes are not ready yet \(1 being made, 1 calls wait\)",
@@ -305,15 +305,15 @@ async def test_every_replica_knows_what_a_sandbox_waits_for(world: World) -> Non
     wanted = Template(name="plain")
     await backends[0].create("x-1", claim(wanted))
     await until(lambda: world.api.objects.get("pods", "x-1-abcde"))
-    assert [backend.obstacle("x-1") for backend in backends] == ["", ""]
+    assert [backend.obstacle("x-1", "e-1") for backend in backends] == ["", ""]
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient memory"}
     await world.change_pod("x-1", conditions=[condition])
     for backend in backends:
-        await until(lambda backend=backend: backend.obstacle("x-1"))
-        assert re.fullmatch(r"pending for \d+ s: Insufficient memory", backend.obstacle("x-1"))
+        await until(lambda backend=backend: backend.obstacle("x-1", "e-1"))
+        assert re.fullmatch(r"pending for \d+ s: Insufficient memory", backend.obstacle("x-1", "e-1"))
     await world.change_pod("x-1", conditions=[])
     await world.run_pod("x-1")
-    await until(lambda: not any(backend.obstacle("x-1") for backend in backends))
+    await until(lambda: not any(backend.obstacle("x-1", "e-1") for backend in backends))
 
 
 async def test_a_size_alone_changes_no_sandbox(world: World) -> None:
@@ -428,7 +428,7 @@ async def test_a_call_waits_for_one_on_its_way(world: World) -> None:
     await until(lambda: pool(backend).starting == 1)
     waiting = asyncio.create_task(backend.claim(claim(wanted)))
     await asyncio.sleep(0)
-    second = await backend.claim(claim(wanted))
+    second = await backend.claim(claim(wanted, "e-2"))
     assert isinstance(second, Miss)
     world.pool_running = True
     await world.run_pod(world.waiting()[0])

@@ -126,7 +126,11 @@ class World:
         return path
 
     def backend(
-        self, mode: DispatchMode = DispatchMode.AUTO, user: Mapping[str, Any] | None = None, owner: str = ""
+        self,
+        mode: DispatchMode = DispatchMode.AUTO,
+        user: Mapping[str, Any] | None = None,
+        owner: str = "",
+        max_cold_starts: int = 16,
     ) -> KubernetesBackend:
         """A backend for this cluster, not started."""
         settings = KubernetesSettings(
@@ -136,14 +140,15 @@ class World:
             image="sandbox:1",
             kubeconfig=str(self.kubeconfig(user)),
             dispatch=mode,
+            max_cold_starts=max_cold_starts,
         )
         backend = KubernetesBackend(settings, {}, check_seconds=0.5, metrics=self._metrics)
         self._backends.append(backend)
         return backend
 
-    async def pooled(self, *templates: Template, owner: str = "") -> KubernetesBackend:
+    async def pooled(self, *templates: Template, owner: str = "", max_cold_starts: int = 16) -> KubernetesBackend:
         """A backend whose pools are full, unless pods don't get to run."""
-        backend = self.backend(owner=owner)
+        backend = self.backend(owner=owner, max_cold_starts=max_cold_starts)
         backend.use_templates({item.name: item for item in (Template(name="default"), *templates)})
         await backend.start()
         await until(lambda: backend.health().ready)
@@ -151,10 +156,10 @@ class World:
             await until(lambda: all(pool.ready >= pool.desired for pool in backend.pools()))
         return backend
 
-    def waiting(self) -> list[str]:
-        """Names of the Jobs in the pool."""
+    def waiting(self, state: str = "waiting") -> list[str]:
+        """Names of the Jobs in the pool, or of those in another state."""
         jobs = self.api.objects.all("jobs")
-        return [job["metadata"]["name"] for job in jobs if job["metadata"]["labels"][names.STATE] == "waiting"]
+        return [job["metadata"]["name"] for job in jobs if job["metadata"]["labels"][names.STATE] == state]
 
     async def started(self, mode: DispatchMode = DispatchMode.AUTO, owner: str = "") -> KubernetesBackend:
         """A backend that says it is ready."""

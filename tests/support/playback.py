@@ -131,7 +131,7 @@ class PlaybackBackend:
     def pools(self) -> tuple[PoolStatus, ...]:
         return self.statuses
 
-    def obstacle(self, name: str) -> str:
+    def obstacle(self, name: str, execution_id: str) -> str:
         return ""
 
     async def create(self, name: str, claim: Claim) -> PlaybackSandbox:

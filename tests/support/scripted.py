@@ -281,8 +281,9 @@ class ScriptedBackend:
         """The one of what waits; none if nothing does."""
         return (pool(ready=len(self.waiting)),) if self.waiting else ()
 
-    def obstacle(self, name: str) -> str:
+    def obstacle(self, name: str, execution_id: str) -> str:
         """What the test says."""
+        del execution_id
         return self.obstacles.get(name, "")
 
     async def create(self, name: str, claim: Claim) -> ScriptedSandbox:

@@ -116,9 +116,9 @@ class KubernetesBackend:
         """Every pool as it is now; none while there is no connection."""
         return () if self._supply is None else self._supply.pools.statuses()
 
-    def obstacle(self, name: str) -> str:
-        """What keeps the sandbox of this name from starting, and since when; whichever replica has it made."""
-        return "" if self._supply is None else self._supply.pools.roster.obstacle(name)
+    def obstacle(self, name: str, execution_id: str) -> str:
+        """What keeps its sandbox of this name from starting, whichever replica has it made, or from being made here."""
+        return "" if self._supply is None else self._supply.obstacle(name, execution_id)
 
     async def create(self, name: str, claim: Claim) -> KubernetesSandbox:
         """Create the Job. Raises `SandboxFailedError` if it is refused, `UnavailableError` if nobody can be asked."""
@@ -179,7 +179,9 @@ class KubernetesBackend:
             pods = PodCache(clock, functools.partial(self._metrics.informer_event, "pods"))
             jobs = JobCache(clock, functools.partial(self._metrics.informer_event, "jobs"))
             self._cluster = Cluster(client, pods, jobs, dialer, namespace, clock)
-            self._supply = Supply(self._cluster, self._factory, self._images, self._replica)
+            self._supply = Supply(
+                self._cluster, self._factory, self._images, self._replica, self._settings.max_cold_starts
+            )
             self._supply.pools.use(self._templates)
             self._leadership = Leadership(client, namespace, self._settings.service_id, self._replica)
             try:
@@ -239,7 +241,7 @@ class KubernetesBackend:
         name = f"rehearsal-{secrets.token_hex(4)}"
         self._rehearsing.add(name)
         try:
-            problem = await rehearse(await self.create(name, claim))
+            problem = await rehearse(await self._connected()[1].make(name, claim))
         except SandboxFailedError as error:
             problem = rehearsal.refusal(error)
         except UnavailableError as error:

@@ -150,7 +150,8 @@ class PoolKeeper:
         self._take_note(pool, work, members, clock)
         sandboxes = pool.sandboxes
         target = Target(sandboxes.digest, self.desired(pool), sandboxes.template.pool.max_idle_seconds)
-        plan = plan_pool(target, members, len(work.expected), self._now())
+        cold = self._roster.starting_cold(sandboxes.digest)
+        plan = plan_pool(target, members, len(work.expected), cold, self._now())
         by_name = {item.name: item for item in members}
         self._retire(by_name[name] for name in plan.retire if self._roster.is_over(name))
         if clock >= work.backoff.until:

@@ -10,6 +10,7 @@ from executor_api.backends.base import Claim, Miss
 from executor_api.backends.kubernetes.asking import runner_answers, tell_runner
 from executor_api.backends.kubernetes.classify import pod_refused
 from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError, MissingError
 from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
 from executor_api.backends.kubernetes.pool_keeper import Hands, PoolKeeper
@@ -27,9 +28,10 @@ CREATE_SECONDS = 5.0
 class Pools:
     """The pools of the templates in force, on one connected cluster."""
 
-    def __init__(self, cluster: Cluster, factory: JobFactory, replica: str) -> None:
+    def __init__(self, cluster: Cluster, factory: JobFactory, starts: ColdStarts, replica: str) -> None:
         self._cluster = cluster
         self._factory = factory
+        self._starts = starts
         self._replica = replica
         self._pools: dict[str, WarmPool] = {}
         self.roster = Roster(cluster.jobs, cluster.pods, self._answers, self._changed, time.time, cluster.clock)
@@ -50,7 +52,7 @@ class Pools:
         ours = pool.sandboxes
         if ours.template is not template and ours.digest != self._factory.digest(template, ours.resources):
             return Miss("the template has changed since the call was accepted")
-        return await pool.claim(claim.plan.resources)
+        return await pool.claim(claim.execution_id, claim.plan.resources)
 
     def refused(self, template: str, name: str) -> None:
         """The claimed sandbox of this name did not take its call."""
@@ -68,7 +70,8 @@ class Pools:
         digest = self._factory.digest(template, resources)
         known = self._pools.get(template.name)
         if known is None:
-            return WarmPool(Sandboxes(template, digest, resources), self.roster, self._replica, time.time)
+            sandboxes = Sandboxes(template, digest, resources)
+            return WarmPool(sandboxes, self.roster, self._starts, self._replica, time.time)
         changed_at = known.sandboxes.changed_at if known.sandboxes.digest == digest else time.time()
         known.sandboxes = Sandboxes(template, digest, resources, changed_at)
         return known

@@ -63,6 +63,13 @@ class Roster:
         """All pooled sandboxes of a template, the taken included as long as they are there."""
         return [self._member(job) for job in self._jobs.all() if job.template == template and self._is_pooled(job)]
 
+    def starting_cold(self, digest: str) -> int:
+        """Sandboxes of this digest that are starting for one call each, of any replica's."""
+        return sum(
+            job.digest == digest and job.state is not JobState.WAITING and self._is_starting(job)
+            for job in self._jobs.all()
+        )
+
     def templates(self) -> set[str]:
         """The templates that have a sandbox waiting."""
         return {job.template for job in self._jobs.all() if self._is_waiting(job)}
@@ -198,6 +205,11 @@ class Roster:
         if job.name in self._others:
             return Phase.TAKEN
         return Phase.READY if job.name in self._ready else Phase.STARTING
+
+    def _is_starting(self, job: JobSnapshot) -> bool:
+        pod = self._pods.get(job.name)
+        over = job.finished or job.deleting or (pod is not None and (pod.dialable or pod.ended or pod.deleting))
+        return not over and job.name not in self._taken
 
     def _obstacle(self, job: JobSnapshot, pod: PodSnapshot | None) -> str:
         if pod is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from executor_api.backends.base import (
@@ -63,15 +63,23 @@ class Ties:
 
 
 class KubernetesSandbox:
-    """A Job for one call, or one call of a Job for reuse."""
+    """A Job for one call, or one call of a Job for reuse. ``started`` is told once it runs, or never will."""
 
-    def __init__(self, cluster: Cluster, identity: Identity, images: ImageHealth, ties: Ties | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        identity: Identity,
+        images: ImageHealth,
+        ties: Ties | None = None,
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
         self.start = identity.start
         self.follows = identity.follows
         self._cluster = cluster
         self._identity = identity
         self._images = images
         self._ties = ties or Ties()
+        self._started = started
         self._startup = Startup(cluster, identity.job, identity.created, identity.deadline)
         self._released = False
         self._accepted = False
@@ -108,6 +116,8 @@ class KubernetesSandbox:
             if error.evidence.reason is Reason.IMAGE_PULL:
                 self._images.failed(self._identity.image, error.evidence.message)
             raise
+        finally:
+            self._started()
         self._images.works(self._identity.image)
 
     async def answers(self) -> None:

@@ -35,6 +35,9 @@ class KubernetesSettings:
     dispatch: DispatchMode = DispatchMode.AUTO
     """How runners are reached."""
 
+    max_cold_starts: int = 16
+    """Sandboxes made for calls at once; those of the pools come on top."""
+
     @property
     def service_id(self) -> str:
         """Label value that tells this service's Jobs from another's; it lets nobody guess at the key."""

@@ -9,6 +9,7 @@ import time
 from executor_api.backends.base import Claim, ConnectionLostError, Miss
 from executor_api.backends.kubernetes.asking import dialable, tell_runner
 from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.errors import KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.job_factory import JobFactory
@@ -31,13 +32,16 @@ from executor_runner.protocol import DONE_PATH
 
 
 class Supply:
-    """Hands out sandboxes. ``replica`` tells this process from others."""
+    """Hands out sandboxes. ``replica`` tells this process from others, and makes ``most_starts`` at once for calls."""
 
-    def __init__(self, cluster: Cluster, factory: JobFactory, images: ImageHealth, replica: str) -> None:
+    def __init__(
+        self, cluster: Cluster, factory: JobFactory, images: ImageHealth, replica: str, most_starts: int
+    ) -> None:
         self._cluster = cluster
         self._factory = factory
         self._images = images
-        self.pools = Pools(cluster, factory, replica)
+        self._starts = ColdStarts(most_starts)
+        self.pools = Pools(cluster, factory, self._starts, replica)
         self._shelf = Shelf(self._part_with, cluster.clock, self._is_usable)
 
     async def close(self) -> None:
@@ -59,12 +63,27 @@ class Supply:
         return KubernetesSandbox(self._cluster, identity, self._images, self._pooled_ties(found, claim))
 
     async def create(self, name: str, claim: Claim) -> KubernetesSandbox:
-        """One made for this call. Raises `SandboxFailedError` and `UnavailableError`."""
+        """One made for this call at its turn. Raises `SandboxFailedError` and `UnavailableError`."""
+        await self._starts.turn(claim.execution_id, claim.plan.template.start_seconds)
+        try:
+            return await self.make(name, claim)
+        except BaseException:
+            self._starts.over(claim.execution_id)
+            raise
+
+    async def make(self, name: str, claim: Claim) -> KubernetesSandbox:
+        """One made at once. Raises `SandboxFailedError` and `UnavailableError`."""
         began = self._cluster.clock()
         await self._cluster.create_job(self._factory.for_call(name, claim))
         identity = self._identity(name, claim, Start.COLD, create_ms=(self._cluster.clock() - began) * 1000)
         ties = TenantTies(self._new(name, claim), claim, self._shelf) if _is_reuse(claim.plan) else Ties()
-        return KubernetesSandbox(self._cluster, identity, self._images, ties)
+        started = functools.partial(self._starts.over, claim.execution_id)
+        return KubernetesSandbox(self._cluster, identity, self._images, ties, started)
+
+    def obstacle(self, name: str, execution_id: str) -> str:
+        """What keeps an execution's sandbox of this name from starting, or from being made."""
+        turn = self._starts.state(execution_id)
+        return f"not made yet: {turn}" if turn else self.pools.roster.obstacle(name)
 
     def found(self, job: JobSnapshot, execution_id: str) -> KubernetesSandbox:
         """The one of a call that ran when a service stopped."""

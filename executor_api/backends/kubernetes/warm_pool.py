@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from executor_api.backends.base import Miss, SandboxFailedError
+from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.roster import Roster
 from executor_api.domain.outcome import Evidence, Reason
 from executor_api.domain.pool import Demand, Member, Phase, PoolStatus
@@ -44,13 +44,14 @@ class WarmPool:
 
     sandboxes: Sandboxes
     roster: Roster
+    starts: ColdStarts
     replica: str
     now: Callable[[], float]  # seconds since the epoch
     demand: Demand = field(default_factory=Demand)
     counts: Counts = field(default_factory=Counts)
     _troubles: dict[str, tuple[float, str]] = field(default_factory=dict)  # of making them, by kind: since when, what
     _proven: str = ""  # the digest of which one was ready
-    _waiters: deque[asyncio.Future[str | None]] = field(default_factory=deque)
+    _waiters: dict[str, asyncio.Future[str | None]] = field(default_factory=dict)  # by execution, the oldest first
 
     @property
     def name(self) -> str:
@@ -62,8 +63,11 @@ class WarmPool:
         """Calls that wait for a sandbox here."""
         return len(self._waiters)
 
-    async def claim(self, resources: SandboxResources) -> str | Miss:
-        """The name of a sandbox, reserved for the caller. Raises `SandboxFailedError` where a wait is in vain."""
+    async def claim(self, execution_id: str, resources: SandboxResources) -> str | Miss:
+        """The name of a sandbox, reserved for the caller; a miss is its turn to have one made.
+
+        Raises `SandboxFailedError` where a wait is in vain.
+        """
         settings = self.sandboxes.template.pool
         if not settings.largest:
             return Miss(f"template {self.name!r} keeps no sandboxes waiting")
@@ -71,14 +75,12 @@ class WarmPool:
             return Miss("it asks for other resources than the waiting sandboxes have")
         self.demand.arrived(self.now())
         name = self._take() if not self._waiters else None
-        if name is None and (settings.miss is MissPolicy.WAIT or self._on_the_way() > len(self._waiters)):
-            name = await self._wait()
+        if name is None:
+            name = await self._wait(execution_id)
         if name is not None:
             self.counts.hits += 1
             return name
         self.counts.misses += 1
-        if settings.miss is MissPolicy.WAIT:
-            raise SandboxFailedError(Evidence(Reason.START_TIMEOUT, f"no sandbox became free in time: {self.why()}"))
         return Miss(self.why())
 
     def refused(self) -> None:
@@ -97,12 +99,12 @@ class WarmPool:
     def serve(self) -> None:
         """Something has changed: hand out what is ready, and let those go cold for whom nothing is on the way."""
         self._look_whether_proven()
-        while self._waiters and (name := self._take()) is not None:
-            self._settle(self._waiters.popleft(), name)
-        if self.sandboxes.template.pool.miss is MissPolicy.WAIT:
-            return
-        while len(self._waiters) > self._on_the_way():
-            self._settle(self._waiters.pop(), None)
+        waiting = [(execution_id, waiter) for execution_id, waiter in self._waiters.items() if not waiter.done()]
+        while waiting and (name := self._take()) is not None:
+            waiting.pop(0)[1].set_result(name)
+        if waiting and self.sandboxes.template.pool.miss is not MissPolicy.WAIT:
+            for execution_id, waiter in waiting[self._on_the_way() :]:
+                self.starts.line_up(execution_id, waiter)
 
     def why(self) -> str:
         """Why nothing is ready, for one who asks now."""
@@ -170,27 +172,33 @@ class WarmPool:
         self.roster.take(name)
         return name
 
-    async def _wait(self) -> str | None:
+    async def _wait(self, execution_id: str) -> str | None:
+        """A sandbox, or None for the turn to have one made. Raises `SandboxFailedError` if neither comes in time."""
         waiter: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters[execution_id] = waiter
+        self.serve()
         try:
             async with asyncio.timeout(self.sandboxes.template.start_seconds):
                 return await waiter
         except TimeoutError:
-            return _result(waiter)
+            self._hand_back(execution_id, waiter)
+            why = f"no sandbox became free in time: {self.why()}"
+            raise SandboxFailedError(Evidence(Reason.START_TIMEOUT, why)) from None
         except asyncio.CancelledError:
-            name = _result(waiter)
-            if name is not None:
-                self.roster.give_back(name)
+            self._hand_back(execution_id, waiter)
             raise
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            del self._waiters[execution_id]
+            self.starts.leave_line(execution_id)
 
-    def _settle(self, waiter: asyncio.Future[str | None], name: str | None) -> None:
-        if not waiter.done():
-            waiter.set_result(name)
-        elif name is not None:
+    def _hand_back(self, execution_id: str, waiter: asyncio.Future[str | None]) -> None:
+        """What was handed over in the very moment in which its caller stopped waiting."""
+        if waiter.cancelled() or not waiter.done():
+            return
+        name = waiter.result()
+        if name is None:
+            self.starts.over(execution_id)
+        else:
             self.roster.give_back(name)
 
     def _on_the_way(self) -> int:
@@ -200,11 +208,6 @@ class WarmPool:
             item.phase is Phase.STARTING and not item.obstacle and item.digest == self.sandboxes.digest
             for item in members
         )
-
-
-def _result(waiter: asyncio.Future[str | None]) -> str | None:
-    """What was handed over in the very moment in which its caller stopped waiting."""
-    return waiter.result() if waiter.done() and not waiter.cancelled() else None
 
 
 def held_up(members: list[Member], now: float) -> tuple[str, ...]:

@@ -78,9 +78,9 @@ class LocalBackend:
         """None that an operator sizes: a few sandboxes wait for whatever comes."""
         return ()
 
-    def obstacle(self, name: str) -> str:
+    def obstacle(self, name: str, execution_id: str) -> str:
         """Nothing: what starts here starts at once, or fails."""
-        del name
+        del name, execution_id
         return ""
 
     async def create(self, name: str, claim: Claim) -> LocalSandbox:

@@ -1,0 +1,71 @@
+"""How many sandboxes are made for calls at once: a burst that all goes cold would starve itself and the pools."""
+
+from __future__ import annotations
+
+import asyncio
+
+from executor_api.backends.base import SandboxFailedError
+from executor_api.domain.outcome import Evidence, Reason
+
+HOLD_SECONDS = 10.0
+"""A start that takes longer is held up by something the next one may not meet, and keeps nobody waiting any more."""
+
+
+class ColdStarts:
+    """Gives turns to executions, first come, first served; ``most`` have theirs at once, until it is `over`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._under_way: dict[str, asyncio.TimerHandle] = {}
+        self._line: dict[str, asyncio.Future[str | None]] = {}
+
+    def line_up(self, execution_id: str, turn: asyncio.Future[str | None]) -> None:
+        """Set the result of ``turn`` to None once it has come, unless it is done by then. Once an execution."""
+        if execution_id not in self._under_way:
+            self._line.setdefault(execution_id, turn)
+            self._give_turns()
+
+    def leave_line(self, execution_id: str) -> None:
+        """It has found something else."""
+        self._line.pop(execution_id, None)
+
+    async def turn(self, execution_id: str, seconds: float) -> None:
+        """Return when it is this one's. Raises `SandboxFailedError` if that takes longer than ``seconds``."""
+        turn: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self.line_up(execution_id, turn)
+        if execution_id in self._under_way:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await turn
+        except TimeoutError:
+            why = f"no sandbox could be made in time: {self.state(execution_id)}"
+            raise SandboxFailedError(Evidence(Reason.START_TIMEOUT, why)) from None
+        except asyncio.CancelledError:
+            self.over(execution_id)
+            raise
+        finally:
+            self.leave_line(execution_id)
+
+    def over(self, execution_id: str) -> None:
+        """Its sandbox runs, or never will."""
+        timer = self._under_way.pop(execution_id, None)
+        if timer is not None:
+            timer.cancel()
+            self._give_turns()
+
+    def state(self, execution_id: str) -> str:
+        """What one in line waits for, as a part of a sentence; "" for another."""
+        if execution_id not in self._line:
+            return ""
+        before = list(self._line).index(execution_id)
+        return f"as many are being made for calls as may be at once ({self._most}), and {before} calls are before it"
+
+    def _give_turns(self) -> None:
+        while self._line and len(self._under_way) < self._most:
+            execution_id = next(iter(self._line))
+            turn = self._line.pop(execution_id)
+            if not turn.done():
+                timer = asyncio.get_running_loop().call_later(HOLD_SECONDS, self.over, execution_id)
+                self._under_way[execution_id] = timer
+                turn.set_result(None)
