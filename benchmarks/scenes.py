@@ -19,7 +19,7 @@ from figures import milliseconds, print_header
 from pool import Pool
 from report import Record, print_phases, print_reuse, print_windows
 from target import Target
-from weather import Weather
+from weather import Weather, wait_quiet
 from wire import Client
 
 _WINDOW = 10.0
@@ -48,14 +48,19 @@ class Bench:
     def pace(self) -> str:
         """How the calls of W1 and W7 follow each other."""
         if size := self.arguments.batch:
-            return f"{size} back to back, then the pool fills"
+            return f"{size} back to back on a quiet machine, then the pool fills"
         return f"{self.arguments.pause} s between calls"
+
+    async def settled(self) -> None:
+        """Wait until the pool is full, nothing is being made, and this machine is quiet."""
+        await self.pool.wait_settled()
+        await wait_quiet()
 
     async def serial(self, between: Callable[[], None]) -> list[Reply]:
         """The calls of W1 and W7, with ``between`` as often as calls."""
         arguments, caller = self.arguments, self.caller(self.kind)
         if arguments.batch:
-            return await workloads.batches(caller, arguments.calls, arguments.batch, between, self.pool.wait_settled)
+            return await workloads.batches(caller, arguments.calls, arguments.batch, between, self.settled)
         return await workloads.serial(caller, arguments.calls, arguments.pause, between)
 
 
@@ -93,8 +98,8 @@ async def _cold(bench: Bench) -> None:
 async def _burst(bench: Bench, name: str, count: int) -> None:
     samples: list[Sample] = []
     for _ in range(bench.arguments.rounds):
-        await bench.pool.wait_full()
         await bench.client.open(count)
+        await bench.settled()
         samples += judge(await workloads.burst(bench.caller(bench.kind), count), bench.kind)
     print_header(f"{name} {count} at once on {bench.arguments.pool}, {bench.arguments.rounds} times")
     bench.record.add(name, samples)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,17 @@ from typing import Self
 import psutil
 
 CLIENT, SERVICE = "this client", "the service"
+_QUIET_PERCENT, _QUIET_SECONDS, _PATIENCE_SECONDS = 15.0, 0.5, 20.0
+
+
+async def wait_quiet() -> None:
+    """Wait until this machine is all but idle for half a second, for 20 s at most: used pods may be coming down."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    psutil.cpu_percent()
+    while time.monotonic() < deadline:
+        await asyncio.sleep(_QUIET_SECONDS)
+        if psutil.cpu_percent() < _QUIET_PERCENT:
+            return
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from executor_api.errors import UnavailableError
 ROUND_SECONDS = 1.0
 """The longest between two rounds."""
 PAUSE_SECONDS = 0.25
-"""The shortest: calls that have just got their sandboxes go before the making of others."""
+"""From news to the round: calls that have just got their sandboxes go before the making of others."""
 LISTEN_SECONDS = 1.0
 """How long a new keeper listens before its first round: its predecessor's last creations may be on their way."""
 EXPECT_SECONDS = 30.0
@@ -114,8 +114,8 @@ class PoolKeeper:
             while True:
                 self._news.clear()
                 self._round()
-                await asyncio.sleep(PAUSE_SECONDS)
                 await self._next()
+                await asyncio.sleep(PAUSE_SECONDS)
         finally:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
