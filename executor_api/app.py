@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
 from types import ModuleType
 
@@ -20,7 +20,8 @@ from executor_api.domain.finding import Finding, fail, ok
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
-from executor_api.http.auth import is_loopback
+from executor_api.http.auth.door import is_loopback
+from executor_api.http.auth.ways import SingleKey, Way
 from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_api.http.metrics import Metrics
 from executor_api.http.protocol import protocol
@@ -43,7 +44,12 @@ _log = structlog.get_logger(__name__)
 
 def create_app(service: ExecutionService, settings: Settings, metrics: Metrics | None = None) -> Starlette:
     """The HTTP application around a service, which whoever made it starts and stops."""
-    return application.build(Api(service, settings), metrics or Metrics())
+    return application.build(Api(service, settings), metrics or Metrics(), ways_to_tell(settings))
+
+
+def ways_to_tell(settings: Settings) -> list[Way]:
+    """The ways to tell callers that the settings open; none if they ask for none."""
+    return [SingleKey(settings.api_key)] if settings.api_key else []
 
 
 def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metrics | None = None) -> ExecutionService:
@@ -91,22 +97,22 @@ async def diagnose(settings: Settings, environ: Mapping[str, str], tell: Callabl
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raise `ConfigurationError` if others than this machine could run code here without a key."""
-    if not settings.api_key and not is_loopback(settings.host):
+    """Raise `ConfigurationError` if others than this machine could run code here, and nobody said that they may."""
+    if not is_loopback(settings.host) and not settings.no_auth and not settings.asks_callers:
         raise ConfigurationError(
             f"listening on {settings.host} lets everybody who can reach it run code here; "
-            "set an API key (EXECUTOR_API_KEY), or listen on 127.0.0.1"
+            "set an API key (EXECUTOR_API_KEY), or listen on 127.0.0.1, or say that you want it so (--no-auth)"
         )
 
 
 async def _serve(
     settings: Settings, environ: Mapping[str, str], sock: socket.socket, listening: Callable[[str], None] | None
 ) -> None:
-    metrics = Metrics()
+    metrics, ways = Metrics(), ways_to_tell(settings)
     service = build_service(settings, environ, metrics)
     await service.start()
     try:
-        server = _Server(Api(service, settings), metrics)
+        server = _Server(Api(service, settings), metrics, ways)
         url = _url(sock)
         health = service.health()
         _log.info("listening", url=url, backend=settings.backend, ready=health.ready, notes=health.notes)
@@ -117,6 +123,8 @@ async def _serve(
         await server.serve(sockets=[sock])
     finally:
         await service.stop(0)
+        for way in ways:
+            await way.close()
 
 
 class _Server(uvicorn.Server):
@@ -125,10 +133,10 @@ class _Server(uvicorn.Server):
     SIGHUP reads the templates anew; with a mistake in them, those in use stay.
     """
 
-    def __init__(self, api: Api, metrics: Metrics) -> None:
+    def __init__(self, api: Api, metrics: Metrics, ways: Sequence[Way]) -> None:
         super().__init__(
             uvicorn.Config(
-                application.build(api, metrics),
+                application.build(api, metrics, ways),
                 http=protocol(api.settings.body_timeout_seconds),
                 ws="none",
                 lifespan="off",

@@ -33,12 +33,16 @@ class Settings:
     backend: str = _setting(
         "local", "Where sandboxes live: this machine, or a cluster.", choices=("local", "kubernetes")
     )
-    host: str = _setting("127.0.0.1", "Address to listen on. Beyond loopback an API key is required.")
+    host: str = _setting("127.0.0.1", "Address to listen on. Beyond loopback callers must show who they are.")
     port: int = _setting(8000, "TCP port to listen on; 0 takes a free one.")
     api_key: str = _setting(
         "",
-        "Key that clients send as `Authorization: Bearer KEY`; empty: only this machine, by loopback and by name.",
+        "Key that clients send as `Authorization: Bearer KEY`: one for all. Without any way to tell callers the "
+        "service answers to this machine only, by loopback and by name.",
         secret=True,
+    )
+    no_auth: bool = _setting(
+        default=False, help_text="Listen beyond loopback without asking who calls: whoever reaches the port runs code."
     )
     namespace: str = _setting("default", "Kubernetes namespace of the sandboxes.")
     image: str = _setting("executor:dev", "Image of sandboxes whose template names none.")
@@ -88,6 +92,11 @@ class Settings:
     log_level: str = _setting(
         "info", "Least severe level that is logged.", choices=("debug", "info", "warning", "error")
     )
+
+    @property
+    def asks_callers(self) -> bool:
+        """Whether any way to tell callers is open."""
+        return bool(self.api_key)
 
     def data_path(self, environ: Mapping[str, str]) -> Path:
         """The data directory to use."""

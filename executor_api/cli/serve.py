@@ -14,7 +14,8 @@ from executor_api.errors import ConfigurationError
 from executor_api.settings import SettingInfo, Settings, describe_settings
 
 GROUPS = {
-    "Where": ("backend", "host", "port", "api_key", "data_dir", "store_url"),
+    "Where": ("backend", "host", "port", "data_dir", "store_url"),
+    "Callers": ("api_key", "no_auth"),
     "Sandboxes": ("templates", "pool", "image", "namespace", "kubeconfig", "context", "dispatch", "master_key"),
     "Limits": (
         "max_concurrency",
@@ -58,7 +59,12 @@ _RANGES: dict[str, click.ParamType[Any]] = {
     "max_concurrency": WholeNumber(min=1),
     "max_cold_starts": WholeNumber(min=1),
 }
-_TYPES: dict[type, click.ParamType[Any]] = {str: click.STRING, int: WholeNumber(min=0), float: Number(min=0)}
+_TYPES: dict[type, click.ParamType[Any]] = {
+    str: click.STRING,
+    int: WholeNumber(min=0),
+    float: Number(min=0),
+    bool: click.BOOL,
+}
 
 
 class SettingOption(click.Option):
@@ -70,7 +76,8 @@ class SettingOption(click.Option):
         super().__init__(
             [info.flag, info.name],
             type=click.Choice(info.choices) if info.choices else _RANGES.get(info.name, _TYPES[info.type]),
-            metavar=None if info.choices else unit,
+            is_flag=info.type is bool,
+            metavar=None if info.choices or info.type is bool else unit,
             default=info.default,
             envvar=info.variable,
             help=info.help,
@@ -79,7 +86,7 @@ class SettingOption(click.Option):
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
         """The flag, and its meaning with the default; what else is allowed is told to whom it concerns."""
         flag = (super().get_help_record(ctx) or (self.info.flag,))[0]
-        default = f"  [default: {default_text(self.info)}]" if self.info.default != "" else ""
+        default = f"  [default: {default_text(self.info)}]" if self.info.default not in {"", False} else ""
         return flag, self.info.help + default
 
     def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's signature

@@ -29,7 +29,7 @@ def settings_page() -> str:
 
 
 def _row(info: SettingInfo) -> str:
-    default = f"`{default_text(info)}`" if info.default != "" else ""
+    default = "" if info.default in ("", False) and info.type is not int else f"`{default_text(info)}`"
     choices = f" One of: {', '.join(f'`{choice}`' for choice in info.choices)}." if info.choices else ""
     secret = " Secret." if info.secret else ""
     return f"| `{info.flag}` | `{info.variable}` | {default} | {info.help}{choices}{secret} |\n"

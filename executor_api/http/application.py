@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -18,17 +18,18 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from executor_api import __version__
+from executor_api.domain.caller import Scope as Leave
 from executor_api.errors import ExecutorError
 from executor_api.http import docs_page, openapi, problems
-from executor_api.http.auth import ApiKeyMiddleware, LoopbackMiddleware
+from executor_api.http.auth.access import Endpoint, needing
+from executor_api.http.auth.door import OPEN_PATHS, BearerDoor, OpenDoor
+from executor_api.http.auth.ways import Way
 from executor_api.http.body import LingeringResponse
 from executor_api.http.metrics import Metrics
 from executor_api.http.pool_metrics import PoolMetrics
 from executor_api.http.routes import Api
-from executor_api.settings import Settings
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
+_METRICS = "/metrics"
 _DESCRIPTION = """Runs each call in a sandbox of its own and tells the truth about how it ended.
 
 A call that fails is an answer (`200`, with `status`, `reason` and all it printed); a service that fails is a problem
@@ -36,8 +37,11 @@ A call that fails is an answer (`200`, with `status`, `reason` and all it printe
 /v1/executions` is `POST /execute`."""
 
 
-def build(api: Api, metrics: Metrics) -> Starlette:
-    """The application. Whoever made the service starts and stops it."""
+def build(api: Api, metrics: Metrics, ways: Sequence[Way] = ()) -> Starlette:
+    """The application. Whoever made the service starts and stops it.
+
+    ``ways`` tell who calls. Without any everybody is let in: who names this machine, or with ``no_auth`` all there are.
+    """
     executions, operations = _executions(api), _operations(api, metrics)
     routes = [
         *_served(executions),
@@ -45,23 +49,31 @@ def build(api: Api, metrics: Metrics) -> Starlette:
         *_served(operations),
         *_document([*executions.routes, *operations.routes]),
     ]
-    app = Starlette(routes=routes, middleware=[_door(api.settings, metrics)])
+    app = Starlette(routes=routes, middleware=[_door(ways, metrics, here_only=not api.settings.no_auth)])
     app.router.redirect_slashes = False
     _handle_problems(app, metrics)
     metrics.registry.register(PoolMetrics(api.service.pools))
     return app
 
 
-def _door(settings: Settings, metrics: Metrics) -> Middleware:
-    if settings.api_key:
-        return Middleware(ApiKeyMiddleware, api_key=settings.api_key, refused=metrics.auth_failed)
-    return Middleware(LoopbackMiddleware)
+def _door(ways: Sequence[Way], metrics: Metrics, *, here_only: bool) -> Middleware:
+    if ways:
+        return Middleware(BearerDoor, ways=ways, refused=metrics.auth_failed)
+    return Middleware(OpenDoor, here_only=here_only)
 
 
 def _served(described: APIRouter, prefix: str = "") -> list[Route]:
     """The routes without what FastAPI would do for each request: it only describes them."""
     found = [route for route in described.routes if isinstance(route, APIRoute)]
-    return [_route(prefix + route.path, route.endpoint, *route.methods or ()) for route in found]
+    return [_route(prefix + route.path, _guarded(route), *route.methods or ()) for route in found]
+
+
+def _guarded(route: APIRoute) -> Endpoint:
+    if route.path in OPEN_PATHS:
+        return route.endpoint
+    if route.path == _METRICS:
+        return needing(Leave.ADMIN, route.endpoint)
+    return needing(Leave.READ if "GET" in (route.methods or ()) else Leave.EXECUTE, route.endpoint)
 
 
 def _route(path: str, endpoint: Endpoint, *methods: str) -> Route:
@@ -108,7 +120,7 @@ def _operations(api: Api, metrics: Metrics) -> APIRouter:
     metrics_answers = openapi.METRICS_ANSWERS | openapi.failures(problems.UNAUTHORIZED, problems.FORBIDDEN)
     router.add_api_route("/healthz", api.alive, methods=["GET"])
     router.add_api_route("/readyz", api.ready, methods=["GET"], responses=openapi.answers("HealthShape", 200, 503))
-    router.add_api_route("/metrics", expose, methods=["GET"], responses=metrics_answers)
+    router.add_api_route(_METRICS, expose, methods=["GET"], responses=metrics_answers)
     return router
 
 

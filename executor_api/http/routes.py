@@ -14,6 +14,7 @@ from executor_api.domain.execution import Execution
 from executor_api.domain.outcome import Status
 from executor_api.domain.template import Template
 from executor_api.http import headers, render, sse
+from executor_api.http.auth.access import caller_of
 from executor_api.http.body import read_json_body
 from executor_api.http.query import list_query
 from executor_api.http.validation import parse_request
@@ -21,7 +22,6 @@ from executor_api.http.waiting import Waiting
 from executor_api.service.execution_service import ExecutionService, Submission
 from executor_api.settings import Settings
 
-TENANT = "default"
 _JSON = "application/json"
 
 
@@ -43,21 +43,21 @@ class Api:
             return _unread()
         submission = Submission(
             request=parse_request(body),
-            tenant=TENANT,
+            tenant=caller_of(request).tenant,
             idempotency_key=key,
             traceparent=headers.traceparent(request.headers.get("traceparent")),
         )
         execution = await self.service.submit(submission)
         location = _location(request, execution)
         if headers.wants_events(request.headers.get("accept", "")):
-            return _event_stream(sse.stream(self.service, TENANT, execution.id), location)
+            return _event_stream(sse.stream(self.service, submission.tenant, execution.id), location)
         if not await self._wait(request, execution, preference):
             return _unread()
         return await self._answer(execution.id, preference, location)
 
     async def get(self, request: Request) -> Response:
         """One execution, with what it has printed so far."""
-        execution = await self.service.get(TENANT, request.path_params["execution_id"])
+        execution = await self.service.get(caller_of(request).tenant, request.path_params["execution_id"])
         preference = headers.preference(request.headers.getlist("prefer"), self.settings.sync_wait_seconds)
         if preference.applied and not await self._wait(request, execution, preference):
             return _unread()
@@ -66,7 +66,7 @@ class Api:
     async def list(self, request: Request) -> Response:
         """Executions, newest first, a page at a time."""
         query = list_query(request.query_params)
-        page = await self.service.page(TENANT, query.where, query.limit, query.cursor)
+        page = await self.service.page(caller_of(request).tenant, query.where, query.limit, query.cursor)
         answer = Response(render.page(page), media_type=_JSON)
         if page.next_cursor is not None:
             following = request.url.include_query_params(cursor=page.next_cursor)
@@ -76,8 +76,9 @@ class Api:
     async def events(self, request: Request) -> Response:
         """The events of one execution as they come: status, output, artifacts, the end."""
         after = headers.last_event(request.headers.get("last-event-id"), request.query_params.get("after"))
-        execution = await self.service.get(TENANT, request.path_params["execution_id"])
-        chunks = sse.stream(self.service, TENANT, execution.id, after)
+        tenant = caller_of(request).tenant
+        execution = await self.service.get(tenant, request.path_params["execution_id"])
+        chunks = sse.stream(self.service, tenant, execution.id, after)
         if execution.status.finished:
             first = await anext(chunks, None)
             if first is None:
@@ -87,7 +88,7 @@ class Api:
 
     async def cancel(self, request: Request) -> Response:
         """End one execution. Asking again, or too late, does no harm."""
-        execution = await self.service.cancel(TENANT, request.path_params["execution_id"])
+        execution = await self.service.cancel(caller_of(request).tenant, request.path_params["execution_id"])
         if execution.status.finished:
             return await self._render(execution, 200)
         answer = await self._render(execution, 202)
@@ -97,7 +98,7 @@ class Api:
     async def explain(self, request: Request) -> Response:
         """Where one execution is, or how it ended and why, in sentences."""
         execution_id = request.path_params["execution_id"]
-        explanation = await self.service.explain(TENANT, execution_id)
+        explanation = await self.service.explain(caller_of(request).tenant, execution_id)
         return Response(render.explanation(execution_id, explanation), media_type=_JSON)
 
     async def pool(self, _request: Request) -> Response:

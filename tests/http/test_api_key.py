@@ -71,3 +71,10 @@ def test_beyond_loopback_a_key_is_needed(host: str) -> None:
     with pytest.raises(ConfigurationError, match="EXECUTOR_API_KEY"):
         check_exposure(Settings(host=host))
     check_exposure(Settings(host=host, api_key=KEY))
+    check_exposure(Settings(host=host, no_auth=True))
+
+
+async def test_who_wants_no_auth_says_so_and_is_reached_by_any_name(make_service: ServiceMaker) -> None:
+    """Something else stands in front: the service asks nobody."""
+    service = await make_service(no_auth=True)
+    assert (await service.client.get("/executions", headers={"Host": "executor.example"})).status_code == 200

@@ -1,0 +1,29 @@
+"""Who calls: a tenant, and what it was given leave to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+DEFAULT_TENANT = "default"
+"""Whose executions are where nobody tells callers apart."""
+
+
+class Scope(StrEnum):
+    """What a caller may do with its tenant's executions, and with the service."""
+
+    EXECUTE = "execute"  # run and cancel
+    READ = "read"  # look at executions, templates and pools
+    ADMIN = "admin"  # look at what concerns all tenants: the metrics
+
+
+ALL_SCOPES = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One who has shown who it is. ``name`` tells it from others of its tenant, and is no secret."""
+
+    tenant: str
+    name: str
+    scopes: frozenset[Scope] = ALL_SCOPES
