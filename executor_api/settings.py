@@ -73,7 +73,8 @@ class Settings:
     )
     max_concurrency: int = _setting(64, "Executions that run at once; more wait in the queue.")
     max_cold_starts: int = _setting(
-        16, "Sandboxes that are made for calls in the cluster at once, besides the pools'; other calls wait their turn."
+        64,
+        "Most sandboxes made for calls in the cluster at once; fewer where room is short. Other calls wait their turn.",
     )
     max_queue: int = _setting(
         1000, "Executions that may wait; more get 429, unless their tenant has less than its share waiting."

@@ -68,6 +68,25 @@ async def test_a_call_that_waits_for_its_turn_takes_what_the_pool_has_first(worl
         call.cancel()
 
 
+async def test_where_room_is_short_fewer_are_made_at_once_until_it_is_not(world: World) -> None:
+    """Eight at first; after one that finds no room half as many; and more again as sandboxes start."""
+    backend = await world.pooled()
+    world.running = False
+    calls = [asyncio.create_task(served(backend, claim(f"e-{n:02}"))) for n in range(40)]
+    await until(lambda: len(world.waiting("claimed")) == 8)
+    full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}
+    await world.change_pod("x-e-00", conditions=[full])
+    await asyncio.sleep(0.1)
+    for n in range(8):
+        await world.run_pod(f"x-e-{n:02}")
+    await until(lambda: all(call.done() for call in calls[:8]))
+    await until(lambda: len(world.waiting("claimed")) == 5)  # 4, and a little for each of the 8
+    world.running = True
+    for name in world.waiting("claimed"):
+        await world.run_pod(name)
+    await asyncio.gather(*calls)
+
+
 async def test_calls_without_a_pool_wait_their_turn_and_explain_says_so(world: World) -> None:
     """First come, first served; one in line knows how many are before it."""
     backend = await world.pooled(max_cold_starts=1)
@@ -78,7 +97,7 @@ async def test_calls_without_a_pool_wait_their_turn_and_explain_says_so(world: W
         await asyncio.sleep(0.01)
     await until(lambda: world.waiting("claimed") == ["x-e-1"])
     assert backend.obstacle("x-e-3", "e-3") == (
-        "not made yet: as many are being made for calls as may be at once (1), and 1 calls are before it"
+        "not made yet: 1 are being made for calls, as many as may be now, and 1 calls come before it"
     )
     await world.run_pod("x-e-1")
     await until(lambda: world.waiting("claimed") == ["x-e-2"])
@@ -121,7 +140,7 @@ async def test_a_turn_that_does_not_come_ends_the_call_honestly(world: World) ->
     world.running = False
     blocker = asyncio.create_task(served(backend, claim("e-1")))
     await until(lambda: world.waiting("claimed") == ["x-e-1"])
-    with pytest.raises(SandboxFailedError, match="no sandbox could be made in time: as many") as caught:
+    with pytest.raises(SandboxFailedError, match="no sandbox could be made in time: 1 are being made") as caught:
         await served(backend, claim("e-2", UNPOOLED.model_copy(update={"start_seconds": 0.5})))
     assert caught.value.evidence.reason is Reason.START_TIMEOUT
     assert world.waiting("claimed") == ["x-e-1"]

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from executor_api.backends.base import SandboxFailedError
 from executor_api.domain.outcome import Evidence, Reason
 
+FIRST = 8
+"""So many at once to begin with: one node starts no more in a second or two."""
+SHRINK_SECONDS = 2.0
+"""Between two steps back: what is under way when the cluster turns out to be full is one sign, not many."""
 HOLD_SECONDS = 10.0
 """A start that takes longer is held up by something the next one may not meet, and keeps nobody waiting any more."""
 
 
 class ColdStarts:
-    """Gives turns to executions, first come, first served; ``most`` have theirs at once, until it is `over`."""
+    """Gives turns to executions, first come, first served; a number of them have theirs at once, until it is `over`.
 
-    def __init__(self, most: int) -> None:
+    The number follows what the cluster can take, as congestion control does: it grows with each sandbox that starts, up
+    to ``most``, and halves when one finds no room. More at once would not start sooner: the scheduler tries again what
+    found no room after longer and longer pauses.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
         self._most = most
+        self._clock = clock
+        self._at_once = float(min(most, FIRST))
+        self._shrunk_at = -SHRINK_SECONDS
         self._under_way: dict[str, asyncio.TimerHandle] = {}
         self._line: dict[str, asyncio.Future[str | None]] = {}
 
@@ -47,22 +60,32 @@ class ColdStarts:
         finally:
             self.leave_line(execution_id)
 
-    def over(self, execution_id: str) -> None:
-        """Its sandbox runs, or never will."""
+    def over(self, execution_id: str, *, started: bool = False) -> None:
+        """Its sandbox has started, or it will not be waited for any more."""
         timer = self._under_way.pop(execution_id, None)
         if timer is not None:
             timer.cancel()
+            if started:
+                self._at_once = min(self._most, self._at_once + 1 / self._at_once)
             self._give_turns()
+
+    def no_room(self) -> None:
+        """A sandbox that was made for a call found none."""
+        now = self._clock()
+        if now - self._shrunk_at >= SHRINK_SECONDS:
+            self._shrunk_at = now
+            self._at_once = max(1.0, self._at_once / 2)
 
     def state(self, execution_id: str) -> str:
         """What one in line waits for, as a part of a sentence; "" for another."""
         if execution_id not in self._line:
             return ""
         before = list(self._line).index(execution_id)
-        return f"as many are being made for calls as may be at once ({self._most}), and {before} calls are before it"
+        made = len(self._under_way)
+        return f"{made} are being made for calls, as many as may be now, and {before} calls come before it"
 
     def _give_turns(self) -> None:
-        while self._line and len(self._under_way) < self._most:
+        while self._line and len(self._under_way) < int(self._at_once):
             execution_id = next(iter(self._line))
             turn = self._line.pop(execution_id)
             if not turn.done():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from executor_api.backends.base import (
@@ -19,6 +19,7 @@ from executor_api.backends.base import (
 from executor_api.backends.kubernetes import remains
 from executor_api.backends.kubernetes.asking import dialable, runner_answers, tell_runner
 from executor_api.backends.kubernetes.cluster import Cluster
+from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, RunnerRequest, was_not_sent
 from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
@@ -63,7 +64,7 @@ class Ties:
 
 
 class KubernetesSandbox:
-    """A Job for one call, or one call of a Job for reuse. ``started`` is told once it runs, or never will."""
+    """A Job for one call, or one call of a Job for reuse. ``starts`` is told how its start goes, if it has its turn."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class KubernetesSandbox:
         identity: Identity,
         images: ImageHealth,
         ties: Ties | None = None,
-        started: Callable[[], None] = lambda: None,
+        starts: ColdStarts | None = None,
     ) -> None:
         self.start = identity.start
         self.follows = identity.follows
@@ -79,8 +80,9 @@ class KubernetesSandbox:
         self._identity = identity
         self._images = images
         self._ties = ties or Ties()
-        self._started = started
-        self._startup = Startup(cluster, identity.job, identity.created, identity.deadline)
+        self._starts = starts
+        no_room = starts.no_room if starts is not None else None
+        self._startup = Startup(cluster, identity.job, identity.created, identity.deadline, no_room)
         self._released = False
         self._accepted = False
         self._sent = False  # the call may have reached the runner
@@ -110,14 +112,17 @@ class KubernetesSandbox:
         """Wait until the runner's container runs. Raises `SandboxFailedError` as soon as it is clear that it won't."""
         if self.start is not Start.COLD:
             return  # it was ready before it was claimed, and what has happened since shows when it is dialled
+        started = False
         try:
             await self._startup.wait()
+            started = True
         except SandboxFailedError as error:
             if error.evidence.reason is Reason.IMAGE_PULL:
                 self._images.failed(self._identity.image, error.evidence.message)
             raise
         finally:
-            self._started()
+            if self._starts is not None:
+                self._starts.over(self._identity.execution_id, started=started)
         self._images.works(self._identity.image)
 
     async def answers(self) -> None:

@@ -35,7 +35,7 @@ class KubernetesSettings:
     dispatch: DispatchMode = DispatchMode.AUTO
     """How runners are reached."""
 
-    max_cold_starts: int = 16
+    max_cold_starts: int = 64
     """Sandboxes made for calls at once; those of the pools come on top."""
 
     @property

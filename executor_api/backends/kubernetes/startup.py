@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from executor_api.backends.base import SandboxFailedError, SandboxTimings
 from executor_api.backends.kubernetes.classify import (
@@ -19,14 +19,20 @@ from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.domain.outcome import Evidence, Reason
 
+_NO_ROOM = frozenset({Reason.UNSCHEDULABLE, Reason.QUOTA})
 SHORT_SECONDS = 5.0
 """How long a problem that may be a hiccup may last."""
 
 
 class Startup:
-    """Watches one sandbox start. ``created`` and ``deadline`` are on the cluster's clock."""
+    """Watches one sandbox start. ``created`` and ``deadline`` are on the cluster's clock.
 
-    def __init__(self, cluster: Cluster, job: str, created: float, deadline: float) -> None:
+    ``no_room`` is told if the cluster has none for it now.
+    """
+
+    def __init__(
+        self, cluster: Cluster, job: str, created: float, deadline: float, no_room: Callable[[], None] | None = None
+    ) -> None:
         self._cluster = cluster
         self._job = job
         self._created = created
@@ -34,6 +40,7 @@ class Startup:
         self._scheduled: float | None = None
         self._started: float | None = None
         self._obstructed: float | None = None
+        self._no_room = no_room
 
     @property
     def timings(self) -> SandboxTimings:
@@ -70,6 +77,9 @@ class Startup:
 
     def _check(self, found: Obstacle | None, now: float) -> None:
         """Give up if the obstacle has lasted longer than there is hope."""
+        if found is not None and found.evidence.reason in _NO_ROOM and self._no_room is not None:
+            self._no_room()
+            self._no_room = None  # told once
         if found is None or found.hope is Hope.LONG:
             self._obstructed = None
             return

@@ -40,7 +40,7 @@ class Supply:
         self._cluster = cluster
         self._factory = factory
         self._images = images
-        self._starts = ColdStarts(most_starts)
+        self._starts = ColdStarts(most_starts, cluster.clock)
         self.pools = Pools(cluster, factory, self._starts, replica)
         self._shelf = Shelf(self._part_with, cluster.clock, self._is_usable)
 
@@ -77,8 +77,7 @@ class Supply:
         await self._cluster.create_job(self._factory.for_call(name, claim))
         identity = self._identity(name, claim, Start.COLD, create_ms=(self._cluster.clock() - began) * 1000)
         ties = TenantTies(self._new(name, claim), claim, self._shelf) if _is_reuse(claim.plan) else Ties()
-        started = functools.partial(self._starts.over, claim.execution_id)
-        return KubernetesSandbox(self._cluster, identity, self._images, ties, started)
+        return KubernetesSandbox(self._cluster, identity, self._images, ties, self._starts)
 
     def obstacle(self, name: str, execution_id: str) -> str:
         """What keeps an execution's sandbox of this name from starting, or from being made."""
