@@ -91,7 +91,12 @@ def _arguments() -> argparse.Namespace:
     add("--cold-calls", type=int, default=30, help="W2")
     add("--cold-request", default='{"resources": {"memory": "320Mi"}}', help="what keeps the pool from serving W2")
     add("--rounds", type=int, default=3, help="bursts of W3 and W4")
-    add("--refill-rate", type=float, default=0.0, help="of W5; without it measured by emptying the pool")
+    add(
+        "--refill-rate",
+        type=float,
+        default=0.0,
+        help="of W5; without it measured by calls that never let the pool fill",
+    )
     add("--multiples", type=float, nargs="+", default=[0.5, 0.9, 1.2], help="W5")
     add("--seconds", type=float, default=60.0, help="W5, each multiple, and W6")
     add("--connections", type=int, default=4, help="W6")

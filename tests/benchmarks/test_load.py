@@ -39,7 +39,7 @@ def test_batches_run_as_many_calls(impostor: Callable[[Lie], str], tmp_path: Pat
     done = load(impostor(lambda word, number: (word, word, f"pod-{number}")), tmp_path, "--batch", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(next(tmp_path.glob("*.csv")).read_text().splitlines()) == 4
-    assert "W1 serial, 2 back to back, then the pool fills" in done.stdout
+    assert "W1 serial, 2 back to back on a quiet machine, then the pool fills" in done.stdout
 
 
 @pytest.mark.parametrize("complaint", LIES)
