@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 DEFAULT_TENANT = "default"
@@ -22,8 +22,21 @@ ALL_SCOPES = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One who has shown who it is. ``name`` tells it from others of its tenant, and is no secret."""
+    """One who has shown who it is. ``name`` tells it from others of its tenant, and is no secret.
+
+    ``way`` is how it has shown it: a word for the audit log.
+    """
 
     tenant: str
     name: str
     scopes: frozenset[Scope] = ALL_SCOPES
+    way: str = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who sent an execution, how it had shown who it is, and from what address. For the audit log."""
+
+    caller: str
+    way: str
+    address: str

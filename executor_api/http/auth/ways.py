@@ -32,7 +32,7 @@ class SingleKey:
     async def caller(self, credentials: str) -> Caller | None:
         """Whoever has the key."""
         known = hmac.compare_digest(credentials.encode("latin-1", "replace"), self._expected)
-        return Caller(DEFAULT_TENANT, "api-key") if known else None
+        return Caller(DEFAULT_TENANT, "api-key", way="api-key") if known else None
 
     async def close(self) -> None:
         """There is nothing to give back."""
