@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from math import ceil
 from types import ModuleType
 
@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 def create_app(service: ExecutionService, settings: Settings, metrics: Metrics | None = None) -> Starlette:
     """The HTTP application around a service, which whoever made it starts and stops."""
-    return application.build(Api(service, settings), metrics or Metrics(), ways_to_tell(settings))
+    return application.build(Api(service, settings, ways_to_tell(settings)), metrics or Metrics())
 
 
 def ways_to_tell(settings: Settings) -> list[Way]:
@@ -112,7 +112,7 @@ async def _serve(
     service = build_service(settings, environ, metrics)
     await service.start()
     try:
-        server = _Server(Api(service, settings), metrics, ways)
+        server = _Server(Api(service, settings, ways), metrics)
         url = _url(sock)
         health = service.health()
         _log.info("listening", url=url, backend=settings.backend, ready=health.ready, notes=health.notes)
@@ -130,13 +130,13 @@ async def _serve(
 class _Server(uvicorn.Server):
     """Drains when told to stop: no new connections, calls that run may end and be answered within the grace.
 
-    SIGHUP reads the templates anew; with a mistake in them, those in use stay.
+    SIGHUP reads the files of the settings anew; with a mistake in one, what it said before stays.
     """
 
-    def __init__(self, api: Api, metrics: Metrics, ways: Sequence[Way]) -> None:
+    def __init__(self, api: Api, metrics: Metrics) -> None:
         super().__init__(
             uvicorn.Config(
-                application.build(api, metrics, ways),
+                application.build(api, metrics),
                 http=protocol(api.settings.body_timeout_seconds),
                 ws="none",
                 lifespan="off",
@@ -166,12 +166,16 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_templates)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             yield
         finally:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
+
+    def _reload(self) -> None:
+        self._reload_templates()
+        self._reloading = asyncio.gather(*(way.reload() for way in self._api.ways))
 
     def _reload_templates(self) -> None:
         try:

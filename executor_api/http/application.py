@@ -23,7 +23,6 @@ from executor_api.errors import ExecutorError
 from executor_api.http import docs_page, openapi, problems
 from executor_api.http.auth.access import Endpoint, needing
 from executor_api.http.auth.door import OPEN_PATHS, BearerDoor, OpenDoor
-from executor_api.http.auth.ways import Way
 from executor_api.http.body import LingeringResponse
 from executor_api.http.metrics import Metrics
 from executor_api.http.pool_metrics import PoolMetrics
@@ -37,10 +36,10 @@ A call that fails is an answer (`200`, with `status`, `reason` and all it printe
 /v1/executions` is `POST /execute`."""
 
 
-def build(api: Api, metrics: Metrics, ways: Sequence[Way] = ()) -> Starlette:
+def build(api: Api, metrics: Metrics) -> Starlette:
     """The application. Whoever made the service starts and stops it.
 
-    ``ways`` tell who calls. Without any everybody is let in: who names this machine, or with ``no_auth`` all there are.
+    Without ways to tell callers everybody is let in: who names this machine, or with ``no_auth`` all there are.
     """
     executions, operations = _executions(api), _operations(api, metrics)
     routes = [
@@ -49,17 +48,17 @@ def build(api: Api, metrics: Metrics, ways: Sequence[Way] = ()) -> Starlette:
         *_served(operations),
         *_document([*executions.routes, *operations.routes]),
     ]
-    app = Starlette(routes=routes, middleware=[_door(ways, metrics, here_only=not api.settings.no_auth)])
+    app = Starlette(routes=routes, middleware=[_door(api, metrics)])
     app.router.redirect_slashes = False
     _handle_problems(app, metrics)
     metrics.registry.register(PoolMetrics(api.service.pools))
     return app
 
 
-def _door(ways: Sequence[Way], metrics: Metrics, *, here_only: bool) -> Middleware:
-    if ways:
-        return Middleware(BearerDoor, ways=ways, refused=metrics.auth_failed)
-    return Middleware(OpenDoor, here_only=here_only)
+def _door(api: Api, metrics: Metrics) -> Middleware:
+    if api.ways:
+        return Middleware(BearerDoor, ways=api.ways, metrics=metrics)
+    return Middleware(OpenDoor, here_only=not api.settings.no_auth)
 
 
 def _served(described: APIRouter, prefix: str = "") -> list[Route]:

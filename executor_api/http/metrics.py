@@ -67,7 +67,8 @@ class Metrics:
         self._left_behind = self._counter("processes_left_behind", "Processes that calls left and the runner ended.")
         self._zombies = self._counter("processes_zombies", "Of them, those that had ended and nobody had waited for.")
         self._unkillable = self._counter("processes_unkillable", "Of them, those that could not be ended (D state).")
-        self._auth_failures = self._counter("auth_failures", "Requests without a valid key.", "method")
+        self._auth_failures = self._counter("auth_failures", "Requests without a valid key or token.", "method")
+        self._auth_expired = self._counter("auth_expired", "Of them, those whose key or token has expired.", "method")
         self._rate_limited = self._counter("rate_limited", "Requests refused with 429.")
 
     def _gauges(self) -> None:
@@ -156,9 +157,13 @@ class Metrics:
         """So many unwanted sandboxes were deleted."""
         self._garbage.inc(n)
 
-    def auth_failed(self) -> None:
-        """A request came without a valid key."""
-        self._auth_failures.labels("api_key").inc()
+    def auth_failed(self, method: str) -> None:
+        """A request came without a valid key or token."""
+        self._auth_failures.labels(method).inc()
+
+    def auth_expired(self, method: str) -> None:
+        """Its key or token had been valid."""
+        self._auth_expired.labels(method).inc()
 
     def rate_limited(self) -> None:
         """A request was refused with 429."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -15,6 +15,7 @@ from executor_api.domain.outcome import Status
 from executor_api.domain.template import Template
 from executor_api.http import headers, render, sse
 from executor_api.http.auth.access import caller_of
+from executor_api.http.auth.ways import Way
 from executor_api.http.body import read_json_body
 from executor_api.http.query import list_query
 from executor_api.http.validation import parse_request
@@ -27,10 +28,11 @@ _JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The handlers, with what they work on."""
+    """The handlers, with what they work on. ``ways`` tell who calls; without any, nobody is asked."""
 
     service: ExecutionService
     settings: Settings
+    ways: Sequence[Way] = ()
     waiting: Waiting = field(default_factory=Waiting)
 
     async def execute(self, request: Request) -> Response:
@@ -119,6 +121,8 @@ class Api:
     async def ready(self, _request: Request) -> Response:
         """Whether calls can run now, and if not, what to do about it."""
         health = self.service.health()
+        notes = [note for way in self.ways for note in await way.notes()]
+        health = replace(health, notes=(*health.notes, *notes))
         return Response(orjson.dumps(health), 200 if health.ready else 503, media_type=_JSON)
 
     def _preference(self, request: Request) -> headers.Preference:

@@ -13,9 +13,14 @@ KEY = "s3cret-kéy"
 
 
 @pytest.mark.parametrize(
-    "authorization", [None, "", KEY, f"Basic {KEY}", "Bearer", "Bearer wrong", f"Bearer {KEY}x", "Bearer é"]
+    ("authorization", "tried"),
+    [
+        *((nothing, "none") for nothing in (None, "", KEY, f"Basic {KEY}", "Bearer")),
+        *((wrong, "api_key") for wrong in ("Bearer wrong", f"Bearer {KEY}x", "Bearer é", "Bearer a.b.c")),
+        ("Bearer eyJhbGciOiJub25lIn0.e30.", "jwt"),
+    ],
 )
-async def test_without_the_key_nothing_runs(make_service: ServiceMaker, authorization: str | None) -> None:
+async def test_without_the_key_nothing_runs(make_service: ServiceMaker, authorization: str | None, tried: str) -> None:
     """A missing, malformed or wrong key gets 401 on every path but the probes, and is counted."""
     service = await make_service(api_key=KEY)
     headers = {} if authorization is None else {"Authorization": authorization.encode()}
@@ -26,7 +31,7 @@ async def test_without_the_key_nothing_runs(make_service: ServiceMaker, authoriz
     for path in ("/healthz", "/readyz"):
         assert (await service.client.get(path, headers=headers)).status_code == 200
     metrics = await service.client.get("/metrics", headers={"Authorization": f"Bearer {KEY}".encode()})
-    assert 'executor_auth_failures_total{method="api_key"} 4.0' in metrics.text
+    assert f'executor_auth_failures_total{{method="{tried}"}} 4.0' in metrics.text
 
 
 async def test_with_the_key_everything_works(make_service: ServiceMaker) -> None:

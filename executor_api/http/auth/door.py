@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -13,54 +14,58 @@ from executor_api.domain.caller import DEFAULT_TENANT, Caller
 from executor_api.errors import UnavailableError
 from executor_api.http import problems
 from executor_api.http.auth.access import CALLER
-from executor_api.http.auth.ways import Way
+from executor_api.http.auth.ways import ExpiredError, Way
 from executor_api.http.body import LingeringResponse
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """Probes carry no key, and the document describes the program, not this installation."""
+_DOTS_OF_A_JWT = 2
 _ANYBODY = Caller(DEFAULT_TENANT, "anybody", way="open")
 
 
-class BearerDoor:
-    """Lets in who shows ``Authorization: Bearer`` that one of the ways knows. ``refused`` is told of all others."""
+class DoorMetrics(Protocol):
+    """Told of those who were not let in. ``method`` is one of a few words, whatever they sent."""
 
-    def __init__(self, app: ASGIApp, ways: Sequence[Way], refused: Callable[[], None]) -> None:
+    def auth_failed(self, method: str) -> None:
+        """One was refused."""
+
+    def auth_expired(self, method: str) -> None:
+        """It was refused for having come too late."""
+
+
+class BearerDoor:
+    """Lets in who shows ``Authorization: Bearer`` that one of the ways knows."""
+
+    def __init__(self, app: ASGIApp, ways: Sequence[Way], metrics: DoorMetrics) -> None:
         self._app = app
         self._ways = ways
-        self._refused = refused
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its caller, or answer 401, or 503 if nobody can tell now."""
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
+        credentials = _credentials(Headers(scope=scope))
         try:
-            caller = await self._caller(_credentials(Headers(scope=scope)))
-        except UnavailableError as error:
-            problem = problems.of_error(error)
-            problem.unread = True
-            await problems.respond(Request(scope), problem, LingeringResponse)(scope, receive, send)
-            return
-        if caller is not None:
-            scope[CALLER] = caller
-            await self._app(scope, receive, send)
-            return
-        self._refused()
-        problem = problems.ProblemError(
-            problems.UNAUTHORIZED,
-            "send a key or token of this service as `Authorization: Bearer KEY`",
-            headers={"WWW-Authenticate": "Bearer"},
-            unread=True,
-        )
+            caller = await self._caller(credentials)
+        except (ExpiredError, UnavailableError) as error:
+            problem = self._refusal(credentials, error)
+        else:
+            if caller is not None:
+                scope[CALLER] = caller
+                await self._app(scope, receive, send)
+                return
+            problem = self._refusal(credentials)
         await problems.respond(Request(scope), problem, LingeringResponse)(scope, receive, send)
 
     async def _caller(self, credentials: str) -> Caller | None:
-        """By the first way that knows. Raises `UnavailableError` if none does and one could not tell."""
-        trouble: UnavailableError | None = None
+        """By the first way that knows. If none does, raises what kept one of them from it."""
+        trouble: ExpiredError | UnavailableError | None = None
         for way in self._ways if credentials else ():
             try:
                 caller = await way.caller(credentials)
-            except UnavailableError as error:
+            except (ExpiredError, UnavailableError) as error:
                 trouble = error
                 continue
             if caller is not None:
@@ -68,6 +73,22 @@ class BearerDoor:
         if trouble is not None:
             raise trouble
         return None
+
+    def _refusal(self, credentials: str, why: ExpiredError | UnavailableError | None = None) -> problems.ProblemError:
+        if isinstance(why, UnavailableError):
+            problem = problems.of_error(why)
+            problem.unread = True
+            return problem
+        method = method_of(credentials)
+        self._metrics.auth_failed(method)
+        if why is not None:
+            self._metrics.auth_expired(method)
+        return problems.ProblemError(
+            problems.UNAUTHORIZED,
+            str(why or "send a key or token of this service as `Authorization: Bearer KEY`"),
+            headers={"WWW-Authenticate": "Bearer"},
+            unread=True,
+        )
 
 
 class OpenDoor:
@@ -104,6 +125,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def method_of(credentials: str) -> str:
+    """What somebody tried, for the counters: ``none``, ``jwt``, or, as anything else may be one, ``api_key``."""
+    if not credentials:
+        return "none"
+    return "jwt" if credentials.startswith("ey") and credentials.count(".") == _DOTS_OF_A_JWT else "api_key"
 
 
 def _credentials(headers: Headers) -> str:
