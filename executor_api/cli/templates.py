@@ -16,9 +16,10 @@ def templates() -> None:
 @templates.command
 def schema() -> None:
     """Print the JSON schema of the file."""
-    from executor_api.service.template_file import schema_text  # noqa: PLC0415 - pydantic is not needed for --help
+    from executor_api.service.template_file import Templates  # noqa: PLC0415 - pydantic is not needed for --help
+    from executor_api.service.yaml_model import schema_text  # noqa: PLC0415 - the same
 
-    click.echo(schema_text(), nl=False)
+    click.echo(schema_text(Templates), nl=False)
 
 
 @templates.command

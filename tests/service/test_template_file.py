@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError
-from executor_api.service.template_file import TemplateFile, schema_text
+from executor_api.service.template_file import TemplateFile, Templates
+from executor_api.service.yaml_model import schema_text
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -170,7 +171,7 @@ def test_reload_sees_a_changed_file_and_refuses_a_broken_one(tmp_path: Path) -> 
 
 def test_the_committed_schema_is_the_one_in_force() -> None:
     """docs/templates.schema.json is what `executor-api templates schema` prints."""
-    assert (REPOSITORY / "docs" / "templates.schema.json").read_text() == schema_text()
+    assert (REPOSITORY / "docs" / "templates.schema.json").read_text() == schema_text(Templates)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,6 @@ def test_the_committed_schema_is_the_one_in_force() -> None:
 )
 def test_the_schema_accepts_what_the_loader_does(document: Any, valid: bool) -> None:  # noqa: FBT001 - a parameter of pytest
     """An editor with the schema agrees with the service."""
-    schema = json.loads(schema_text())
+    schema = json.loads(schema_text(Templates))
     Draft202012Validator.check_schema(schema)
     assert Draft202012Validator(schema).is_valid(document) is valid
