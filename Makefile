@@ -56,6 +56,25 @@ format: $(READY)  ## Format the code
 image:  ## Build the sandbox image with docker
 	docker build --tag $(IMAGE) images/executor
 
+.PHONY: release-tools
+release-tools: $(READY)
+	$(BIN)/pip install --quiet --editable '.[release]'
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock'
+
+.PHONY: lock
+lock: release-tools  ## Pin what the images install, with hashes; `make lock UPGRADE=--upgrade` takes newer versions
+	$(LOCK) $(UPGRADE) --extra kubernetes --extra postgres --output-file images/api/requirements.lock pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+		| $(LOCK) $(UPGRADE) --output-file images/api/build.lock -
+	$(LOCK) $(UPGRADE) --output-file images/examples/numpy/requirements.lock images/examples/numpy/requirements.in
+
+.PHONY: audit
+audit: release-tools  ## Look up known vulnerabilities of what is locked; needs the network
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement images/api/requirements.lock \
+		--requirement images/api/build.lock --requirement images/examples/numpy/requirements.lock
+
 .PHONY: bench
 bench: $(READY)  ## Measure single calls on this machine beside subprocess.run
 	PYTHONPATH=tests $(BIN)/python benchmarks/speed.py
