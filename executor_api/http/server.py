@@ -1,0 +1,91 @@
+"""The server on its socket: uvicorn, drained when it stops, its files read anew on SIGHUP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from math import ceil
+
+import uvicorn
+
+from executor_api.errors import ConfigurationError
+from executor_api.http import application
+from executor_api.http.metrics import Metrics
+from executor_api.http.protocol import protocol
+from executor_api.http.routes import Api
+
+_CLOSING_SECONDS = 2.0
+"""How long connections may stay open after the grace: for the last answers."""
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """Drains when told to stop: no new connections, calls that run may end and be answered within the grace.
+
+    SIGHUP has files read anew, by ``reload`` and by the ways to tell callers.
+    """
+
+    def __init__(self, api: Api, metrics: Metrics, reload: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application.build(api, metrics),
+                http=protocol(api.settings.body_timeout_seconds),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,  # nothing here asks where a request came from
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=ceil(api.settings.shutdown_seconds + _CLOSING_SECONDS),
+            )
+        )
+        self._api = api
+        self._reload_files = reload
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, let answers go out, then let calls end that nobody waits for; one grace for both."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._api.settings.shutdown_seconds
+        timer = loop.call_at(deadline, self._api.waiting.close)
+        await super().shutdown(sockets)
+        timer.cancel()
+        await self._api.service.stop(max(0.0, deadline - loop.time()))
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, without sending the signal again at the end: a drained service has ended well."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _reload(self) -> None:
+        self._reload_files()
+        self._reloading = asyncio.gather(*(way.reload() for way in self._api.ways))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections from now on. Raises `ConfigurationError`."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(
+            f"can't listen on {host}, port {port}: {error}; choose others with --host and --port (0 takes a free one)"
+        ) from None
+
+
+def url_of(sock: socket.socket) -> str:
+    """Where it listens."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
