@@ -176,6 +176,7 @@ class KubernetesBackend:
         """Watch, check and keep the pools for ever, over the same connections, which sandboxes use too."""
         namespace, clock = self._settings.namespace, time.monotonic
         async with ApiClient(credentials, self._metrics) as client, self._dialer(client) as dialer:
+            await self._factory.owner.find(client, credentials.source)
             pods = PodCache(clock, functools.partial(self._metrics.informer_event, "pods"))
             jobs = JobCache(clock, functools.partial(self._metrics.informer_event, "jobs"))
             self._cluster = Cluster(client, pods, jobs, dialer, namespace, clock)
@@ -183,7 +184,9 @@ class KubernetesBackend:
                 self._cluster, self._factory, self._images, self._replica, self._settings.max_cold_starts
             )
             self._supply.pools.use(self._templates)
-            self._leadership = Leadership(client, namespace, self._settings.service_id, self._replica)
+            self._leadership = Leadership(
+                client, namespace, self._settings.service_id, self._replica, mark=self._factory.owner.mark
+            )
             try:
                 while True:
                     await self._work(self._cluster, self._supply, self._leadership, credentials)
@@ -229,6 +232,7 @@ class KubernetesBackend:
             rights = (*checks.ALWAYS, *checks.PROXY) if cluster.dialer.way is Way.PROXY else checks.ALWAYS
             sample = self._factory.for_call("sample", claim)
             found = await checks.problems(cluster.client, cluster.namespace, credentials.source, rights, sample)
+            found = found or await self._owner_problem(cluster, credentials)
             if not found and (not self._rehearsed or self._images.problem(self._image)):
                 found = await self._rehearse(claim)
                 self._rehearsed = not found
@@ -236,6 +240,13 @@ class KubernetesBackend:
                 _log.info("cluster checked", problems=found, host=cluster.client.host)
             self._problems = tuple(found)
             await asyncio.sleep(RETRY_SECONDS if found else self._check_seconds)
+
+    async def _owner_problem(self, cluster: Cluster, credentials: Credentials) -> list[str]:
+        try:
+            await self._factory.owner.find(cluster.client, credentials.source)
+        except ConfigurationError as error:
+            return [str(error)]
+        return []
 
     async def _rehearse(self, claim: Claim) -> list[str]:
         name = f"rehearsal-{secrets.token_hex(4)}"

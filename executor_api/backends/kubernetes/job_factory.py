@@ -9,6 +9,7 @@ from math import ceil
 from executor_api.backends.base import Claim
 from executor_api.backends.kubernetes.job_template import Tree, load_skeleton
 from executor_api.backends.kubernetes.manifests import JobValues, build_job, sandbox_digest
+from executor_api.backends.kubernetes.owner import Owner
 from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.backends.kubernetes.snapshot import JobState
 from executor_api.domain.request import ExecutionRequest, Isolation
@@ -25,6 +26,7 @@ class JobFactory:
 
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings
+        self.owner = Owner(settings.namespace, settings.owner_lease)
         self._skeletons: dict[str, Tree] = {}
 
     def use(self, templates: Mapping[str, Template]) -> None:
@@ -71,7 +73,7 @@ class JobFactory:
             digest=self.digest(template, resources),
             state=state,
         )
-        return build_job(self._skeleton(template), template, values)
+        return self.owner.mark(build_job(self._skeleton(template), template, values))
 
     def _skeleton(self, template: Template) -> Tree:
         digest = template.digest()

@@ -50,7 +50,7 @@ def leases_path(namespace: str) -> str:
 class Leadership:
     """One replica's part in the election among those with the same ``service_id``; ``holder`` is its own name there.
 
-    ``clock`` gives monotonic seconds.
+    ``mark`` completes the Lease where it has to be created.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Leadership:
         service_id: str,
         holder: str,
         terms: Terms | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        mark: Callable[[Tree], Tree] = lambda lease: lease,
     ) -> None:
         self._client = client
         self._collection = leases_path(namespace)
@@ -68,7 +68,8 @@ class Leadership:
         self._name = f"executor-api-{service_id}"
         self._me = holder
         self._terms = terms or Terms()
-        self._clock = clock
+        self._clock = time.monotonic
+        self._mark = mark
         self._seen: Seen | None = None
         self._stale = False
         self._verb = "get"
@@ -171,7 +172,7 @@ class Leadership:
 
     async def _create(self, lease: Tree) -> Tree:
         self._verb = "create"
-        written: Tree = await self._client.create(self._collection, lease, patience=0)
+        written: Tree = await self._client.create(self._collection, self._mark(lease), patience=0)
         return written
 
     async def _replace(self, lease: Tree) -> Tree:

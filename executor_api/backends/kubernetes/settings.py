@@ -35,6 +35,8 @@ class KubernetesSettings:
     dispatch: DispatchMode = DispatchMode.AUTO
     """How runners are reached."""
 
+    owner_lease: str = ""
+    """Lease in the namespace that owns what is made there; empty: nothing does."""
     max_cold_starts: int = 64
     """Sandboxes made for calls at once; those of the pools come on top."""
 
