@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from math import ceil
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 import structlog
@@ -16,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from executor_api.backends.base import Backend
-from executor_api.domain.finding import Finding, fail, ok
+from executor_api.domain.finding import Finding
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
@@ -24,20 +21,17 @@ from executor_api.http.auth.door import is_loopback
 from executor_api.http.auth.ways import SingleKey, Way
 from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_api.http.metrics import Metrics
-from executor_api.http.protocol import protocol
 from executor_api.http.routes import Api
+from executor_api.http.server import Server, listen, url_of
 from executor_api.master_key import master_key, owner_id
 from executor_api.service.execution_service import ExecutionService, Limits
 from executor_api.service.metrics import NoMetrics
+from executor_api.service.operator_files import OperatorFiles
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.store import Store
 from executor_api.service.template_file import TemplateFile
+from executor_api.service.tenant_file import TenantFile
 from executor_api.settings import Settings
-
-_CLOSING_SECONDS = 2.0
-"""How long connections may stay open after the grace: for the last answers."""
-_KEEP_ALIVE_SECONDS = 75
-_BACKLOG = 2048
 
 _log = structlog.get_logger(__name__)
 
@@ -54,15 +48,17 @@ def ways_to_tell(settings: Settings) -> list[Way]:
 
 def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metrics | None = None) -> ExecutionService:
     """A service as the settings say, not started yet. Raises `ConfigurationError`."""
+    templates, tenants = _files(settings).read()
     return ExecutionService(
         _backend(settings, environ, metrics or Metrics()),
         _store(settings, environ),
-        TemplateFile(settings.templates, settings.pool).reload(),
+        templates,
         Limits(
             max_concurrency=settings.max_concurrency,
             max_queue=settings.max_queue,
             keep_seconds=settings.keep_seconds,
             keep_bytes=settings.keep_bytes,
+            tenants=tenants,
         ),
         metrics=metrics or NoMetrics(),
     )
@@ -74,7 +70,7 @@ def serve(settings: Settings, environ: Mapping[str, str], listening: Callable[[s
     Raises `ConfigurationError` for what the operator has to change.
     """
     check_exposure(settings)
-    with _listen(settings.host, settings.port) as sock:
+    with listen(settings.host, settings.port) as sock:
         config = uvicorn.Config(app="", log_config=None)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(settings, environ, sock, listening))
@@ -82,12 +78,7 @@ def serve(settings: Settings, environ: Mapping[str, str], listening: Callable[[s
 
 async def diagnose(settings: Settings, environ: Mapping[str, str], tell: Callable[[Finding], None]) -> None:
     """Look at everything that calls will need; ``tell`` gets each finding at once."""
-    templates = TemplateFile("", settings.pool).reload()
-    try:
-        templates = TemplateFile(settings.templates, settings.pool).reload()
-        tell(ok("templates", ", ".join(templates)))
-    except ConfigurationError as error:
-        tell(fail("templates", str(error)))
+    templates = _files(settings).examine(tell)
     if settings.backend == "kubernetes":
         await _diagnose_kubernetes(settings, environ, templates, tell)
         return
@@ -112,8 +103,8 @@ async def _serve(
     service = build_service(settings, environ, metrics)
     await service.start()
     try:
-        server = _Server(Api(service, settings, ways), metrics)
-        url = _url(sock)
+        server = Server(Api(service, settings, ways), metrics, lambda: _files(settings).reload(service))
+        url = url_of(sock)
         health = service.health()
         _log.info("listening", url=url, backend=settings.backend, ready=health.ready, notes=health.notes)
         for problem in health.problems:
@@ -127,64 +118,8 @@ async def _serve(
             await way.close()
 
 
-class _Server(uvicorn.Server):
-    """Drains when told to stop: no new connections, calls that run may end and be answered within the grace.
-
-    SIGHUP reads the files of the settings anew; with a mistake in one, what it said before stays.
-    """
-
-    def __init__(self, api: Api, metrics: Metrics) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application.build(api, metrics),
-                http=protocol(api.settings.body_timeout_seconds),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,  # nothing here asks where a request came from
-                server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=ceil(api.settings.shutdown_seconds + _CLOSING_SECONDS),
-            )
-        )
-        self._api = api
-        self._templates = TemplateFile(api.settings.templates, api.settings.pool)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, let answers go out, then let calls end that nobody waits for; one grace for both."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._api.settings.shutdown_seconds
-        timer = loop.call_at(deadline, self._api.waiting.close)
-        await super().shutdown(sockets)
-        timer.cancel()
-        await self._api.service.stop(max(0.0, deadline - loop.time()))
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, without sending the signal again at the end: a drained service has ended well."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                loop.remove_signal_handler(number)
-
-    def _reload(self) -> None:
-        self._reload_templates()
-        self._reloading = asyncio.gather(*(way.reload() for way in self._api.ways))
-
-    def _reload_templates(self) -> None:
-        try:
-            templates = self._templates.reload()
-            self._api.service.replace_templates(templates)
-        except ConfigurationError as error:
-            _log.error("templates not reloaded, those in use stay", problem=str(error))
-            return
-        _log.info("templates reloaded", templates=sorted(templates))
+def _files(settings: Settings) -> OperatorFiles:
+    return OperatorFiles(TemplateFile(settings.templates, settings.pool), TenantFile(settings.tenants))
 
 
 def _store(settings: Settings, environ: Mapping[str, str]) -> Store:
@@ -279,18 +214,3 @@ def _missing_package(error: ImportError) -> ConfigurationError:
         f"the kubernetes backend needs a package that is not here ({error.name}); "
         "install it with: pip install 'executor-api[kubernetes]'"
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(
-            f"can't listen on {host}, port {port}: {error}; choose others with --host and --port (0 takes a free one)"
-        ) from None
-
-
-def _url(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

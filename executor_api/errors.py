@@ -49,5 +49,9 @@ class SaturatedError(UnavailableError):
     """As many calls run and wait as this service allows: come back after ``retry_after`` seconds."""
 
 
+class RateLimitedError(UnavailableError):
+    """The tenant calls faster than it may: come back after ``retry_after`` seconds."""
+
+
 class ConfigurationError(ExecutorError):
     """What the operator wrote can't be used; the message says what and how to fix it."""

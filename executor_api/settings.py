@@ -41,6 +41,9 @@ class Settings:
         "service answers to this machine only, by loopback and by name.",
         secret=True,
     )
+    tenants: str = _setting(
+        "", "YAML file of what each tenant may take: calls a second, at once, waiting, templates; empty: no limits."
+    )
     no_auth: bool = _setting(
         default=False, help_text="Listen beyond loopback without asking who calls: whoever reaches the port runs code."
     )

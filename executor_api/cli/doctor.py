@@ -17,7 +17,7 @@ from executor_api.settings import Settings, describe_settings
 if TYPE_CHECKING:
     from executor_api.domain.finding import Finding
 
-CONCERNED = ("backend", "namespace", "kubeconfig", "context", "image", "templates", "pool", "dispatch")
+CONCERNED = ("backend", "namespace", "kubeconfig", "context", "image", "templates", "tenants", "pool", "dispatch")
 """Settings of `serve` that decide what a call needs."""
 _COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

@@ -41,6 +41,8 @@ class Surroundings:
     """Its template's, if there is one."""
     ahead: int | None = None
     """Those who get a slot before it, if it waits for one in this process."""
+    held_by: int | None = None
+    """How many executions of its tenant run, if it waits for one of them to end, whoever else may run."""
     obstacle: str = ""
     """What keeps its sandbox from starting, and since when."""
 
@@ -52,6 +54,7 @@ def explain(execution: Execution, around: Surroundings, now: float) -> Explanati
         _asked_to_end(execution),
         _beginning(execution),
         *_notes(execution, around.steps),
+        _held(around.held_by),
         f"Its sandbox is {around.obstacle}." if around.obstacle else "",
         _advice(outcome),
         _SOURCES.get(execution.result_source or "", ""),
@@ -97,6 +100,10 @@ def _ended(execution: Execution, outcome: Outcome) -> str:
     return f"It {'was cancelled' if outcome.status is Status.CANCELLED else 'failed'} {after} ({outcome.reason})" + (
         f": {outcome.message.rstrip('.')}." if outcome.message else "."
     )
+
+
+def _held(running: int | None) -> str:
+    return "" if running is None else f"{running} of its tenant's run, as many as may at once."
 
 
 def _asked_to_end(execution: Execution) -> str:

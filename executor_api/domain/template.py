@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -131,10 +132,13 @@ class Template(StrictModel):
     )
     job_template: str | None = Field(None, description="Path of a Job template (*.yaml.j2); default: the built-in one.")
     runtime_class: str | None = None
-    host_users: bool | None = Field(None, description="false asks for a user namespace.")
+    host_users: bool | None = Field(None, description="false asks for a user namespace: root in it is nobody outside.")
     node_selector: dict[str, str] = Field({})
     tolerations: tuple[Toleration, ...] = ()
     priority_class: str | None = None
+    queue: str | None = Field(
+        None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Kueue LocalQueue that its Jobs wait in."
+    )
     service_account: str | None = Field(None, description="Service account of the pods; its token is never mounted.")
 
     @model_validator(mode="after")
@@ -199,12 +203,12 @@ class Plan:
         return ceil(self.template.start_seconds + self.timeout_seconds + self.template.grace_seconds)
 
 
-def plan(request: ExecutionRequest, templates: dict[str, Template]) -> Plan:
+def plan(request: ExecutionRequest, templates: Mapping[str, Template]) -> Plan:
     """Fit a request into its template. Raises `InvalidRequestError` naming every field that does not fit."""
     template = templates.get(request.template)
     if template is None:
         names = tuple(sorted(templates))
-        message = f"{request.template!r} does not exist; there are: {', '.join(names)}"
+        message = f"{request.template!r} is no template that you can use; there are: {', '.join(names)}"
         raise InvalidRequestError(FieldProblem("template", message, names))
     problems = [
         *_language_problems(request, template),

@@ -155,7 +155,7 @@ def _handle_problems(app: Starlette, metrics: Metrics) -> None:
         problem = _problem(error)
         if problem.kind is problems.METHOD_NOT_ALLOWED:
             problem.headers["Allow"] = _allowed_methods(app, request.scope)
-        if problem.kind is problems.SATURATED:
+        if problem.kind in (problems.SATURATED, problems.RATE_LIMITED):
             metrics.rate_limited()
         kind = LingeringResponse if problem.unread else Response
         return problems.respond(request, problem, kind)

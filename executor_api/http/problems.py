@@ -14,6 +14,7 @@ from executor_api.errors import (
     IdempotencyConflictError,
     InvalidRequestError,
     NotFoundError,
+    RateLimitedError,
     SaturatedError,
     UnavailableError,
 )
@@ -54,6 +55,7 @@ INVALID_HEADER = Kind("invalid-header", 422, "A request header can't be used", "
 INVALID_PARAMETER = Kind("invalid-parameter", 422, "A query parameter can't be used", "`errors` names the parameter.")
 BODY_TIMEOUT = Kind("body-timeout", 422, "The request body did not arrive in time", "Send the body without pauses.")
 SATURATED = Kind("saturated", 429, "There is no room for another call now", "Wait for `Retry-After`.")
+RATE_LIMITED = Kind("rate-limited", 429, "This tenant calls too often", "Wait for `Retry-After`, and send fewer calls.")
 UNAVAILABLE = Kind("unavailable", 503, "The service can't take work now", "Wait for `Retry-After`; see `/readyz`.")
 INTERNAL = Kind("internal", 500, "The service failed", "This is a bug of the service; its log has the traceback.")
 
@@ -72,6 +74,7 @@ KINDS = (
     INVALID_PARAMETER,
     BODY_TIMEOUT,
     SATURATED,
+    RATE_LIMITED,
     UNAVAILABLE,
     INTERNAL,
 )
@@ -81,6 +84,7 @@ _ERROR_KINDS: dict[type[ExecutorError], Kind] = {
     NotFoundError: NOT_FOUND,
     IdempotencyConflictError: IDEMPOTENCY_CONFLICT,
     SaturatedError: SATURATED,
+    RateLimitedError: RATE_LIMITED,
     UnavailableError: UNAVAILABLE,
 }
 

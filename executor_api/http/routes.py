@@ -13,7 +13,8 @@ from starlette.responses import Response, StreamingResponse
 from executor_api.domain.execution import Execution
 from executor_api.domain.outcome import Status
 from executor_api.domain.template import Template
-from executor_api.http import headers, render, sse
+from executor_api.errors import RateLimitedError
+from executor_api.http import headers, problems, render, sse
 from executor_api.http.auth.access import caller_of
 from executor_api.http.auth.ways import Way
 from executor_api.http.body import read_json_body
@@ -24,6 +25,7 @@ from executor_api.service.execution_service import ExecutionService, Submission
 from executor_api.settings import Settings
 
 _JSON = "application/json"
+_SMALL_BODY = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Api:
 
     async def execute(self, request: Request) -> Response:
         """Run one call: code in a language, or a command."""
+        self._arrive(request)
         preference = self._preference(request)
         key = headers.idempotency_key(request.headers.get("idempotency-key"))
         try:
@@ -103,15 +106,15 @@ class Api:
         explanation = await self.service.explain(caller_of(request).tenant, execution_id)
         return Response(render.explanation(execution_id, explanation), media_type=_JSON)
 
-    async def pool(self, _request: Request) -> Response:
+    async def pool(self, request: Request) -> Response:
         """The warm pools: what waits, what should, and what is wrong, in numbers and sentences."""
         now = self.service.now()
-        shown = [render.pool(pool, now) for pool in self.service.pools()]
+        shown = [render.pool(pool, now) for pool in self.service.pools(caller_of(request).tenant)]
         return Response(orjson.dumps({"pools": shown}), media_type=_JSON)
 
-    async def templates(self, _request: Request) -> Response:
+    async def templates(self, request: Request) -> Response:
         """What requests can choose as `template`, and how much of it they may ask for."""
-        shown = [_template(template) for template in self.service.templates.values()]
+        shown = [_template(template) for template in self.service.templates(caller_of(request).tenant).values()]
         return Response(orjson.dumps({"templates": shown}), media_type=_JSON)
 
     async def alive(self, _request: Request) -> Response:
@@ -124,6 +127,17 @@ class Api:
         notes = [note for way in self.ways for note in await way.notes()]
         health = replace(health, notes=(*health.notes, *notes))
         return Response(orjson.dumps(health), 200 if health.ready else 503, media_type=_JSON)
+
+    def _arrive(self, request: Request) -> None:
+        """Count the call before its body is read. Raises `RateLimitedError`, `ProblemError` if the body is large."""
+        try:
+            self.service.arrive(caller_of(request).tenant)
+        except RateLimitedError as error:
+            if _is_small(request):
+                raise  # what comes of the body can be dropped, and the connection used again
+            problem = problems.of_error(error)
+            problem.unread = True
+            raise problem from None
 
     def _preference(self, request: Request) -> headers.Preference:
         return headers.preference(request.headers.getlist("prefer"), self.settings.sync_wait_seconds)
@@ -164,6 +178,11 @@ async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
 def _event_stream(chunks: AsyncIterator[bytes], location: str = "") -> Response:
     more = {"Location": location} if location else {}
     return StreamingResponse(chunks, headers={**sse.HEADERS, **more}, media_type="text/event-stream")
+
+
+def _is_small(request: Request) -> bool:
+    length = request.headers.get("content-length", "")
+    return length.isdecimal() and int(length) <= _SMALL_BODY
 
 
 def _unread() -> Response:

@@ -1,4 +1,4 @@
-"""Who may run: a bounded number of slots and a bounded queue, fair between tenants. No I/O."""
+"""Who may run: slots and a queue, both bounded, fair between tenants and limited for each. No I/O."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Callable
 
 from executor_api.domain.execution import Execution
 from executor_api.domain.template import Plan
+from executor_api.domain.tenant import NO_LIMITS, TenantLimits, Tenants
 from executor_api.errors import SaturatedError
 from executor_api.service.fair_queue import FairQueue
 from executor_api.service.metrics import ServiceMetrics
+from executor_api.service.occupancy import Occupancy
 from executor_api.service.pool_gate import PoolGate
 from executor_api.service.promises import Promises
-
-_WEIGHT = 0.1
-"""How much the newest service time counts in the running mean."""
-_UNMEASURED = 1.0
-"""Seconds a call is taken to need before one was measured."""
+from executor_api.service.rates import Rates
 
 
 class Ticket:
@@ -45,7 +43,12 @@ class Ticket:
 
 
 class Admission:
-    """Slots, the queue before them, and before that the gate of templates that reject what their pool can't serve."""
+    """Slots, the queue before them, and before that the gate of templates that reject what their pool can't serve.
+
+    ``tenants`` may hold a tenant back while there is room for others: then it waits, and others pass it.
+    """
+
+    tenants: Tenants = NO_LIMITS
 
     def __init__(
         self,
@@ -60,18 +63,24 @@ class Admission:
         self._monotonic = monotonic
         self._metrics = metrics
         self._gate = gate
-        self._running = 0
+        self._running = Occupancy()
         self._waiting: FairQueue[Ticket] = FairQueue()
         self._promises = Promises(monotonic)
-        self._service_seconds: float | None = None
+        self._rates = Rates(monotonic)
+
+    def limit(self, tenants: Tenants) -> None:
+        """Hold tenants to these limits from now on; what runs goes on."""
+        self.tenants = tenants
+        self._fill()
+
+    def arrive(self, tenant: str) -> None:
+        """Count a call of the tenant's, before anything is done for it. Raises `RateLimitedError`."""
+        self._rates.take(tenant, self.tenants.of(tenant))
 
     def enter(self, draft: Execution, plan: Plan) -> Ticket:
         """Take a slot, or a place in the queue. Raises `SaturatedError` if there is neither, or no sandbox for it."""
-        if self._running >= self._slots and not self._waiting.has_place(draft.tenant, self._most_waiting):
-            raise SaturatedError(
-                f"{self._running} executions run and {len(self._waiting)} wait, as many as this service allows",
-                self._retry_after(draft.tenant),
-            )
+        if not self._has_slot(draft.tenant):
+            self._check_queue(draft.tenant)
         self._gate.check(plan)
         self._gate.expect(draft.request.template)
         return self._enter(Ticket(draft, expected=True))
@@ -101,38 +110,65 @@ class Admission:
         """Give back what the ticket stands for. Each ticket leaves once."""
         self.claimed(ticket)
         if not self._waiting.remove(ticket.tenant, ticket.execution_id) and ticket.holds_slot:
-            self._running -= 1
-            self._measure(self._monotonic() - ticket.granted_at)
+            self._running.end(ticket.tenant, self._monotonic() - ticket.granted_at)
         self._fill()
 
     def ahead(self, record: Execution) -> int | None:
         """How many get a slot before this one; None if it does not wait for one here."""
-        return self._waiting.ahead(record.tenant, record.id)
+        return self._waiting.ahead(record.tenant, record.id, self._may_run)
+
+    def held_by(self, record: Execution) -> int | None:
+        """How many of its tenant's run, if that is what it waits for here; else None."""
+        if self._may_run(record.tenant) or self.ahead(record) is None:
+            return None
+        return self._running.of(record.tenant)
 
     def _enter(self, ticket: Ticket) -> Ticket:
         self._waiting.add(ticket.tenant, ticket.execution_id, ticket)
         self._fill()
         return ticket
 
-    def _retry_after(self, tenant: str) -> float:
-        """Seconds until places are free for all of the tenant who were turned away, this one being the last of them."""
-        seconds = _UNMEASURED if self._service_seconds is None else self._service_seconds
-        turns = max(1, self._waiting.tenants)
-        return self._promises.seconds(tenant, 0.0, turns * seconds / self._slots)
+    def _may_run(self, tenant: str) -> bool:
+        most = self.tenants.of(tenant).max_concurrency
+        return most is None or self._running.of(tenant) < most
 
-    def _measure(self, seconds: float) -> None:
-        mean = seconds if self._service_seconds is None else self._service_seconds
-        self._service_seconds = (1 - _WEIGHT) * mean + _WEIGHT * seconds
+    def _has_slot(self, tenant: str) -> bool:
+        """Whether one is free for the tenant. Then none of its executions waits."""
+        return self._running.total < self._slots and self._may_run(tenant)
+
+    def _check_queue(self, tenant: str) -> None:
+        """Raise `SaturatedError` if no more of the tenant's may wait."""
+        limits, running, waiting = self.tenants.of(tenant), self._running.of(tenant), self._waiting.of(tenant)
+        if limits.max_queue is not None and waiting >= limits.max_queue:
+            raise SaturatedError(
+                f"{running} executions of this tenant run and {waiting} wait, and no more of them may",
+                self._retry_after(tenant, limits),
+            )
+        if not self._waiting.has_place(tenant, self._most_waiting):
+            raise SaturatedError(
+                f"{self._running.total} executions run and {len(self._waiting)} wait, as many as this service allows",
+                self._retry_after(tenant, limits),
+            )
+
+    def _retry_after(self, tenant: str, limits: TenantLimits) -> float:
+        """Seconds until places are free for all of the tenant who were turned away, this one being the last of them."""
+        pace = max(1, self._waiting.tenants) * self._running.seconds() / self._slots
+        if limits.max_concurrency is not None:
+            pace = max(pace, self._running.seconds(tenant) / limits.max_concurrency)
+        return self._promises.seconds(tenant, 0.0, pace)
 
     def _fill(self) -> None:
-        while self._waiting and self._running < self._slots:
-            self._hand_slot(self._waiting.pop())
+        while self._running.total < self._slots:
+            ticket = self._waiting.pop(self._may_run)
+            if ticket is None:
+                break
+            self._hand_slot(ticket)
         self._tell()
 
     def _hand_slot(self, ticket: Ticket) -> None:
         if ticket.grant(self._monotonic()):
-            self._running += 1
+            self._running.begin(ticket.tenant)
 
     def _tell(self) -> None:
         self._metrics.queue_depth(len(self._waiting))
-        self._metrics.running(self._running)
+        self._metrics.running(self._running.total)

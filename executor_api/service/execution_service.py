@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import structlog
@@ -18,6 +17,7 @@ from executor_api.domain.history import steps
 from executor_api.domain.outcome import Status
 from executor_api.domain.pool import PoolStatus
 from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.tenant import NO_LIMITS, Tenants
 from executor_api.errors import NotFoundError, UnavailableError
 from executor_api.service.admission import Admission
 from executor_api.service.clock import Clock
@@ -48,6 +48,8 @@ class Limits:
     max_queue: int
     keep_seconds: float
     keep_bytes: int
+    tenants: Tenants = NO_LIMITS
+    """Of each tenant, at first: see `ExecutionService.limit`."""
     housekeeping_seconds: float = 60.0
     silent_seconds: float = 10.0
     """So long without a sign of life, a replica's executions are taken over by the others."""
@@ -78,6 +80,7 @@ class ExecutionService:
         admission = Admission(
             limits.max_concurrency, limits.max_queue, clock.monotonic, metrics, PoolGate(backend.pools, clock.monotonic)
         )
+        admission.limit(limits.tenants)
         self._workplace = Workplace(backend, admission, clock, metrics)
         self._store = store
         backend.use_templates(templates)
@@ -127,13 +130,17 @@ class ExecutionService:
             await self._workplace.backend.stop()
             await self._store.close()
 
+    def arrive(self, tenant: str) -> None:
+        """Count a call that the tenant is about to submit. Raises `RateLimitedError` if it comes too soon."""
+        self._workplace.admission.arrive(tenant)
+
     async def submit(self, submission: Submission) -> Execution:
         """Accept, record and schedule; with a key that was used before, return the execution of then.
 
         Raises `InvalidRequestError`, `SaturatedError`, `UnavailableError` and `IdempotencyConflictError`.
         """
         timeline = Timeline(self._workplace.clock.monotonic)
-        planned = plan(submission.request, self._templates)
+        planned = plan(submission.request, self.templates(submission.tenant))
         draft = self._intake.draft(submission, planned)
         self._replica.accepting.add(draft.id)
         # A task of its own: a client that leaves now must not leave a record behind that nobody drives.
@@ -177,13 +184,15 @@ class ExecutionService:
             steps=steps(await self._ledger.events(execution_id)),
             pool=next((pool for pool in self.pools() if pool.template == record.request.template), None),
             ahead=work.admission.ahead(record),
+            held_by=work.admission.held_by(record),
             obstacle=work.backend.obstacle(starting.name, execution_id) if starting is not None else "",
         )
         return explain(record, around, work.clock.now())
 
-    def pools(self) -> tuple[PoolStatus, ...]:
-        """Every warm pool as it is now, by template."""
-        return self._workplace.backend.pools()
+    def pools(self, tenant: str | None = None) -> tuple[PoolStatus, ...]:
+        """Every warm pool as it is now, by template; of those that a tenant may use if one is named."""
+        pools = self._workplace.backend.pools()
+        return pools if tenant is None else tuple(pool for pool in pools if pool.template in self.templates(tenant))
 
     def now(self) -> float:
         """Seconds since the epoch, by the service's clock."""
@@ -196,10 +205,15 @@ class ExecutionService:
             return health
         return Health(ready=False, problems=(self._phase.value, *health.problems), notes=health.notes)
 
-    @property
-    def templates(self) -> Mapping[str, Template]:
-        """The templates in force."""
-        return MappingProxyType(self._templates)
+    def templates(self, tenant: str | None = None) -> Mapping[str, Template]:
+        """The templates in force, by name; those that a tenant may use if one is named."""
+        if tenant is None:
+            return self._templates
+        return self._workplace.admission.tenants.of(tenant).allowed(self._templates)
+
+    def limit(self, tenants: Tenants) -> None:
+        """Hold tenants to these limits, in what they submit from now on."""
+        self._workplace.admission.limit(tenants)
 
     def replace_templates(self, templates: Mapping[str, Template]) -> None:
         """Put others in force, for submissions from now on. Raises `ConfigurationError`; then nothing changes."""

@@ -1,8 +1,12 @@
-"""Those who wait, tenant by tenant in turn; within one tenant first come first served. No I/O, every step O(1)."""
+"""Those who wait, tenant by tenant in turn; within one tenant first come first served. No I/O.
+
+A tenant may have to wait for its own sake, whoever else goes: each step costs as much as there are such tenants.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -23,13 +27,17 @@ class FairQueue(Generic[T]):
         """How many tenants have somebody waiting."""
         return len(self._tenants)
 
+    def of(self, tenant: str) -> int:
+        """How many of the tenant wait."""
+        return len(self._tenants.get(tenant, ()))
+
     def has_place(self, tenant: str, places: int) -> bool:
         """Whether one more of the tenant may wait: not all places are taken, or it holds less than its share of them.
 
         So nobody who waits is sent away for another, nor does a tenant's crowd keep the others out; tenants that come
         late stand beyond the places, and the first has all of them while it is alone.
         """
-        own, sharing = len(self._tenants.get(tenant, ())), len(self._tenants) + (tenant not in self._tenants)
+        own, sharing = self.of(tenant), len(self._tenants) + (tenant not in self._tenants)
         return self._length < places or own * sharing < places
 
     def add(self, tenant: str, key: str, item: T) -> None:
@@ -47,21 +55,28 @@ class FairQueue(Generic[T]):
             del self._tenants[tenant]
         return True
 
-    def pop(self) -> T:
-        """The next one, whose tenant's turn comes again after all others'. Raises ``KeyError`` if nobody waits."""
-        tenant, waiting = self._tenants.popitem(last=False)
+    def pop(self, may_go: Callable[[str], bool]) -> T | None:
+        """The next one whose tenant may go, and then has its turn after all others; None if nobody may."""
+        tenant = next(filter(may_go, self._tenants), None)
+        if tenant is None:
+            return None
+        waiting = self._tenants[tenant]
         _, item = waiting.popitem(last=False)
         self._length -= 1
-        if waiting:
-            self._tenants[tenant] = waiting
+        self._tenants.move_to_end(tenant)
+        if not waiting:
+            del self._tenants[tenant]
         return item
 
-    def ahead(self, tenant: str, key: str) -> int | None:
-        """How many have their turn before this one as things stand; None if it does not wait. O(n), for people."""
+    def ahead(self, tenant: str, key: str, may_go: Callable[[str], bool]) -> int | None:
+        """How many have their turn before this one as things stand; None if it does not wait. O(n), for people.
+
+        Tenants that may not go are not ahead of others.
+        """
         own = list(self._tenants.get(tenant, ()))
         if key not in own:
             return None
-        place, order = own.index(key), list(self._tenants)
+        place, order = own.index(key), [name for name in self._tenants if name == tenant or may_go(name)]
         turn = order.index(tenant)
         others = (min(len(self._tenants[name]), place + (at < turn)) for at, name in enumerate(order) if at != turn)
         return place + sum(others)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+MOST_BEHIND = 60.0
+"""Seconds that one is put behind others who were told to come again: a crowd that does not heed it never comes then."""
+
 
 class Promises:
     """The last instant promised to anybody of a kind. ``monotonic`` gives seconds."""
@@ -19,5 +22,7 @@ class Promises:
         """
         now = self._monotonic()
         self._promised = {name: at for name, at in self._promised.items() if at > now}
-        promised = self._promised[kind] = max(now + ahead, self._promised.get(kind, now)) + pace
+        alone = now + ahead
+        behind = min(max(alone, self._promised.get(kind, alone)), alone + MOST_BEHIND)
+        promised = self._promised[kind] = behind + pace
         return promised - now

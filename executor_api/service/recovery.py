@@ -37,6 +37,6 @@ async def take_up(
 
 def _plan_again(record: Execution, templates: Mapping[str, Template]) -> Plan | None:
     try:
-        return plan(record.request, dict(templates))
+        return plan(record.request, templates)
     except InvalidRequestError:
         return None

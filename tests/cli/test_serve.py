@@ -76,7 +76,7 @@ def test_refusals_of_the_real_service(shell: Any, server: tuple[Any, str]) -> No
     assert [result.returncode for result in results] == [2, 2, 2, 2]
     sentences = [result.stderr.decode() for result in results]
     assert "API key" in sentences[0]
-    assert sentences[1].startswith("executor-api: template: 'nope' does not exist; there are: default")
+    assert sentences[1].startswith("executor-api: template: 'nope' is no template that you can use; there are: default")
     assert "(allowed: queued, starting, running" in sentences[2]
     assert sentences[3].count("\n") == 1
 

@@ -184,6 +184,6 @@ async def test_replaced_templates_hold_for_the_next_submission(house: House) -> 
     """A template that is gone refuses, and the error names those that exist."""
     service = await house.open()
     service.replace_templates({"other": Template(name="other")})
-    assert list(service.templates) == ["other"]
+    assert list(service.templates()) == ["other"]
     with pytest.raises(InvalidRequestError, match="other"):
         await service.submit(submission())
