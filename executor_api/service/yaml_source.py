@@ -11,6 +11,11 @@ import yaml
 
 from executor_api.errors import ConfigurationError
 
+try:
+    from yaml import CSafeLoader as FastLoader
+except ImportError:  # built without libyaml
+    from yaml import SafeLoader as FastLoader  # type: ignore[assignment]
+
 Location = Sequence[int | str]
 """Keys and indexes from the top of the document, as pydantic reports them."""
 
@@ -67,8 +72,21 @@ def read_yaml(path: Path) -> YamlSource:
         raise ConfigurationError(f"{_place(path, error.problem_mark)}: not YAML: {error.problem}") from error
 
 
+def _without_times(resolvers: dict[Any, list[tuple[str, Any]]]) -> dict[Any, list[tuple[str, Any]]]:
+    return {
+        first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+        for first, found in resolvers.items()
+    }
+
+
+class _Loader(FastLoader):
+    """Times stay text, as they are in JSON: whoever wants one says so, and can name a wrong one's place."""
+
+    yaml_implicit_resolvers = _without_times(yaml.SafeLoader.yaml_implicit_resolvers)
+
+
 def _parse(path: Path, text: str) -> YamlSource:
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         root = loader.get_single_node()
         for node in _duplicate_keys(root, set()):
@@ -76,6 +94,10 @@ def _parse(path: Path, text: str) -> YamlSource:
         # Constructing resolves merges (<<) in the nodes too, hence duplicates are looked for before.
         value = loader.construct_document(root) if root is not None else None
         return YamlSource(path, value, root)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ConfigurationError(f"{path}: a value does not fit its `!!` tag: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is nested too deeply") from None
     finally:
         loader.dispose()
 

@@ -128,6 +128,8 @@ templates:
         ("templates: [\n", "templates.yaml:2:1", "not YAML: "),
         ("templates: !!python/name:os.system\n", "templates.yaml:1:12", "could not determine a constructor"),
         ("templates: []\n---\ntemplates: []\n", "templates.yaml:2:1", "not YAML: but found another document"),
+        ("templates:\n- name: !!int x\n", "templates.yaml", "a value does not fit its `!!` tag"),
+        ("- " * 990, "templates.yaml", "is nested too deeply"),
         ("templates: &a [*a]\n", "templates.yaml:1:12", "templates[0]"),
         ("a\n\x07\n", "templates.yaml:2", "YAML does not allow the character"),
     ],
