@@ -18,13 +18,13 @@ ADVICE: dict[Reason, str] = {
     "the limit.",
     Reason.STORAGE_LIMIT: "Ask for more `resources.ephemeral_storage`, or write less.",
     Reason.SETUP_FAILED: "Read `message`: a file or an argument could not be put in place; correct the request.",
-    Reason.EVICTED: f"The node was drained or ran out of something. {_AGAIN}",
-    Reason.PREEMPTED: f"Something more important took the node. {_AGAIN} A higher `priority_class` prevents it.",
+    Reason.EVICTED: f"The node was drained or ran out of something, or a queue took the place back. {_AGAIN}",
+    Reason.PREEMPTED: f"Something more important took its place. {_AGAIN} A higher `priority_class` prevents it.",
     Reason.NODE_LOST: f"The node is gone. {_AGAIN}",
     Reason.IMAGE_PULL: "The operator corrects the template's image or its pull secret; then run it again.",
     Reason.UNSCHEDULABLE: "Ask for less, or the operator adds nodes or frees some; it did not run, so it can be sent "
     "again.",
-    Reason.QUOTA: "Wait until other calls have ended, or the operator raises the namespace's quota.",
+    Reason.QUOTA: "Wait until other calls have ended, or the operator raises the quota of namespace or queue.",
     Reason.START_TIMEOUT: "It did not run, so it can be sent again; if that happens often, the operator looks at the "
     "nodes and at `start_seconds`.",
     Reason.SANDBOX_LOST: f"Nobody can say how far it came. {_AGAIN}",

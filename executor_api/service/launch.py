@@ -81,8 +81,14 @@ class Launch:
         except UnavailableError:
             await asyncio.sleep(pause)
             return
-        if self.sandbox is None or self._is_another(self.sandbox):
+        if self.sandbox is None:
             raise SandboxFailedError(_GONE)
+        if self._is_another(self.sandbox):
+            why = await self.sandbox.evidence()
+            if self.sandbox.details.name != self._assignment.own_sandbox:
+                # One of the pool: by now it may have somebody else's call.
+                self.sandbox, self.may_exist = None, False
+            raise SandboxFailedError(why or _GONE)
 
     def _is_another(self, found: Sandbox) -> bool:
         """Whether it has another pod than the one that got the call, which must not run again in this one."""

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from support.reports import report
 
-from executor_runner.protocol import CALL_PATH, DONE_PATH, PORT, RETIRE_PATH, TOKEN_HEADER, holder_text
+from executor_runner.protocol import CALL_PATH, DONE_PATH, POD_HEADER, PORT, RETIRE_PATH, TOKEN_HEADER, holder_text
 from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
 from executor_runner.protocol.tokens import token_hash
 
@@ -17,8 +17,9 @@ from executor_runner.protocol.tokens import token_hash
 class FakeRunner:
     """Answers as a runner does; a test appends to its journal and cuts its connections."""
 
-    def __init__(self, ip: str, expected_hash: str) -> None:
+    def __init__(self, ip: str, expected_hash: str, pod: str) -> None:
         self.ip = ip
+        self.pod = pod
         self.calls: list[bytes] = []
         self.callers: list[object] = []
         """The addresses that calls came from: one for each connection."""
@@ -77,6 +78,8 @@ class FakeRunner:
         body = await request.read()
         if self._is_refused(request):
             return web.Response(status=401, text="this sandbox has another token\n")
+        if request.headers.get(POD_HEADER) != self.pod:
+            return web.Response(status=421, text="this is another pod than the one the call is for\n")
         if self.calls:
             return web.Response(status=409, text=holder_text(self.execution_id))
         self.calls.append(body)

@@ -49,6 +49,7 @@ def test_built_in_template_makes_a_valid_job() -> None:
         node_selector={"pool": "sandbox"},
         tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),),
         priority_class="high",
+        queue="team-a",
         service_account="sandbox",
         gpu=GpuAllowance(count=2, max_count=4),
         preload=("json", "math"),
@@ -60,6 +61,9 @@ def test_built_in_template_makes_a_valid_job() -> None:
     assert (pod["runtimeClassName"], pod["hostUsers"], pod["nodeSelector"]) == ("gvisor", False, {"pool": "sandbox"})
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     assert (pod["priorityClassName"], pod["serviceAccountName"]) == ("high", "sandbox")
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    pod_labels = job["spec"]["template"]["metadata"]["labels"]
+    assert "kueue.x-k8s.io/queue-name" not in pod_labels, "Kueue would queue the pod, too"
 
 
 def test_resources_are_the_calls() -> None:
@@ -91,7 +95,7 @@ def test_deadlines_are_rings() -> None:
 def test_cpu_sandboxes_see_no_gpu() -> None:
     """Without a GPU asked for, images that ask for all of them get none; with one, nothing is said."""
     template = Template(name="t", gpu=GpuAllowance(max_count=1))
-    env = {item["name"]: item["value"] for item in _pod(_job(template))["containers"][0]["env"]}
+    env = {item["name"]: item.get("value") for item in _pod(_job(template))["containers"][0]["env"]}
     assert env["NVIDIA_VISIBLE_DEVICES"] == "void"
     with_gpu = _pod(_job(template, resources={"gpu": {"count": 1}}))["containers"][0]["env"]
     assert "NVIDIA_VISIBLE_DEVICES" not in {item["name"] for item in with_gpu}

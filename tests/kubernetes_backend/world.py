@@ -66,8 +66,8 @@ class World:
     async def run_pod(self, job: str) -> FakeRunner:
         """Start a runner and let the pod show it."""
         pod = self.pod(job)
-        env = {item["name"]: item["value"] for item in pod["spec"]["containers"][0]["env"]}
-        runner = FakeRunner(self._addresses(), env[TOKEN_HASH_ENV])
+        env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
+        runner = FakeRunner(self._addresses(), env[TOKEN_HASH_ENV], pod["metadata"]["uid"])
         await runner.start()
         self.runners[job] = runner
         pod["fakeAddress"] = runner.ip

@@ -11,12 +11,21 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
-from support.pod import DONE, TOKEN, Pod, a_call, python, read_until, shell
+from support.pod import DONE, TOKEN, Pod, a_call, pod, python, read_until, shell
 
-from executor_runner.protocol import CALL_PATH, DONE_PATH, RETIRE_PATH, TOKEN_HASH_ENV, TOKEN_HEADER
+from executor_runner.protocol import (
+    CALL_PATH,
+    DONE_PATH,
+    POD_ENV,
+    POD_HEADER,
+    RETIRE_PATH,
+    TOKEN_HASH_ENV,
+    TOKEN_HEADER,
+)
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.server import MAX_BODY, MAX_CONNECTIONS, MAX_HEAD
 
@@ -58,6 +67,19 @@ def test_another_token_gets_401_and_claims_nothing(sandbox: Pod, method: str) ->
     assert sandbox.ask(method, body=json.dumps(shell("echo no")).encode(), token="guess")[0] == 401  # noqa: S106
     assert _send(sandbox, f"{method} {CALL_PATH} HTTP/1.1\r\n\r\n".encode()) == 401
     _still_serves(sandbox)
+
+
+def test_a_call_for_another_pod_is_refused(tmp_path: Path) -> None:
+    """A runner that knows its pod takes no call that names another one, though the token is right."""
+    body = json.dumps(shell("echo ran")).encode()
+    with pod(tmp_path, **{POD_ENV: "uid-2"}) as sandbox:
+        fields = f"{POD_HEADER}: uid-1\r\nContent-Length: {len(body)}\r\n\r\n"
+        assert _send(sandbox, _HEAD.format("POST").encode() + fields.encode() + body) == 421
+        assert sandbox.ask("GET")[0] == 404, "it has no call"
+        with sandbox.connect() as sock:
+            sock.sendall(_HEAD.format("POST").encode() + fields.replace("uid-1", "uid-2").encode() + body)
+            assert sock.recv(64).startswith(b"HTTP/1.1 200")
+        assert sandbox.resume().stdout == b"ran\n"
 
 
 def test_second_claim_gets_409(sandbox: Pod) -> None:

@@ -121,17 +121,22 @@ async def test_stored_output_survives_sandbox_and_service(house: House) -> None:
     assert house.backend.made == {}
 
 
-async def test_a_call_does_not_go_to_a_pod_that_took_the_place_of_its_own(house: House) -> None:
-    """A Job can come to have a second pod: a call that may have run in the first is lost, and not run again."""
-    name = "x-replaced"
-    before = SandboxDetails(name=name, backend="scripted", pod_uid="first")
+@pytest.mark.parametrize("evidence", [None, Evidence(Reason.PREEMPTED, "its queue took its place back")])
+async def test_a_call_does_not_go_to_a_pod_that_took_the_place_of_its_own(
+    house: House, evidence: Evidence | None
+) -> None:
+    """A Job can come to have a second pod: a call that may have run in the first is not run again, and told why.
+
+    A sandbox that came from the pool is let be: its second pod may have somebody else's call by now.
+    """
+    before = SandboxDetails(name="p-of-the-pool", backend="scripted", pod_uid="first")
     execution = await left(house, **DISPATCHED, sandbox=before)
-    sandbox = stands(house, execution, Script(frames=FRAMES), has_call=False)
+    sandbox = stands(house, execution, Script(frames=FRAMES, evidence=evidence), has_call=False)
     sandbox.pod_uid = "second"
-    house.backend.sandboxes[f"x-{execution.id.lower()}"] = sandbox
     finished, _ = await settled(house, execution)
-    assert (finished.status, finished.outcome.reason) == (Status.FAILED, Reason.SANDBOX_LOST)
-    assert sandbox.calls == []
+    expected = Reason.SANDBOX_LOST if evidence is None else evidence.reason
+    assert (finished.status, finished.outcome.reason) == (Status.FAILED, expected)
+    assert (sandbox.calls, sandbox.releases) == ([], 0)
 
 
 async def test_a_sandbox_that_ended_meanwhile_tells_its_last_words(house: House) -> None:

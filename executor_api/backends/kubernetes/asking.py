@@ -8,6 +8,7 @@ from executor_api.backends.base import ConnectionLostError
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, RunnerRequest, is_runners
 from executor_api.backends.kubernetes.errors import KubernetesError
+from executor_api.backends.kubernetes.own_pod import dialable
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.errors import ConfigurationError
 from executor_runner.protocol import CALL_PATH
@@ -23,7 +24,7 @@ async def runner_answers(cluster: Cluster, job: str) -> None:
         return cluster.clock() < deadline and pod is not None and pod.dialable
 
     try:
-        async with cluster.dialer.open(dialable(cluster, job), request, booting):
+        async with cluster.dialer.open(dialable(cluster.pods.get(job), job), request, booting):
             raise ConnectionLostError(f"what answers in sandbox {job} is no runner")
     except (KubernetesError, ConfigurationError) as error:
         if not (isinstance(error, KubernetesError) and is_runners(error)):
@@ -37,11 +38,3 @@ async def tell_runner(
     request = RunnerRequest(method=method, path=path, token=token, params=dict(params or {}))
     async with cluster.dialer.open(pod, request):
         return
-
-
-def dialable(cluster: Cluster, job: str) -> PodSnapshot:
-    """The pod of a sandbox whose runner can be dialled. Raises `ConnectionLostError`."""
-    pod = cluster.pods.get(job)
-    if pod is None or pod.ip is None or pod.ended:
-        raise ConnectionLostError(f"sandbox {job} has no running pod")
-    return pod

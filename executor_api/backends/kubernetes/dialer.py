@@ -37,7 +37,7 @@ from executor_api.backends.kubernetes.metrics import KubernetesMetrics
 from executor_api.backends.kubernetes.runner_http import CONNECT_SECONDS, Lines, NotConnectedError
 from executor_api.backends.kubernetes.settings import DispatchMode
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
-from executor_runner.protocol import CALL_PATH, PORT, TOKEN_HEADER
+from executor_runner.protocol import CALL_PATH, POD_HEADER, PORT, TOKEN_HEADER
 
 BRIEF_SECONDS = 3.0
 """How long a request may take whose answer does not wait for a call."""
@@ -69,7 +69,7 @@ _FORCED = {DispatchMode.POD_IP: Way.POD_IP, DispatchMode.PROXY: Way.PROXY}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerRequest:
-    """One request to a runner. ``streams``: its answer lasts as long as a call."""
+    """One request to a runner. ``streams``: its answer lasts as long as a call. ``pod``: UID of its only taker."""
 
     method: str
     path: str
@@ -77,11 +77,13 @@ class RunnerRequest:
     params: dict[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
     streams: bool = False
+    pod: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the request."""
-        return {TOKEN_HEADER: self.token} if self.token else {}
+        fields = {TOKEN_HEADER: self.token, POD_HEADER: self.pod}
+        return {name: value for name, value in fields.items() if value}
 
     def encoded(self, host: str) -> bytes:
         """As HTTP/1.1. Behind a call, the next one may follow; the runner closes the connection if none may."""

@@ -15,7 +15,7 @@ from executor_api.backends.kubernetes.job_template import Tree
 from executor_api.backends.kubernetes.snapshot import JobState
 from executor_api.domain.quantity import parse_quantity
 from executor_api.domain.template import SandboxResources, Template
-from executor_runner.protocol import PRELOAD_ENV, TOKEN_HASH_ENV
+from executor_runner.protocol import POD_ENV, PRELOAD_ENV, TOKEN_HASH_ENV
 
 RING_SECONDS = 20
 """Between the runner's last deadline and the pod's, and between the pod's and the Job's: each ring leaves the inner one
@@ -84,7 +84,8 @@ def _set_metadata(job: Tree, template: Template, values: JobValues, labels: dict
     metadata = job.setdefault("metadata", {})
     metadata["name"] = values.name
     metadata["namespace"] = values.namespace
-    metadata["labels"] = {**(metadata.get("labels") or {}), **labels, names.STATE: values.state}
+    queue = {names.QUEUE: template.queue} if template.queue else {}
+    metadata["labels"] = {**(metadata.get("labels") or {}), **labels, **queue, names.STATE: values.state}
     metadata["annotations"] = {
         **(metadata.get("annotations") or {}),
         names.START_SECONDS: f"{template.start_seconds:g}",
@@ -130,9 +131,10 @@ def _resources(written: Tree, asked: SandboxResources) -> Tree:
     return {**written, "limits": {**(written.get("limits") or {}), **limits}, "requests": {**limits, "cpu": lower}}
 
 
-def _environment(template: Template, values: JobValues) -> list[dict[str, str]]:
+def _environment(template: Template, values: JobValues) -> list[dict[str, Any]]:
     env = {TOKEN_HASH_ENV: values.token_hash, PRELOAD_ENV: ",".join(template.preload)}
     if not values.resources.gpu_count:
         # Images made for GPUs ask for all of them; where NVIDIA's runtime is the default they would get them.
         env["NVIDIA_VISIBLE_DEVICES"] = "void"
-    return [{"name": name, "value": value} for name, value in env.items()]
+    pod = {"name": POD_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+    return [*({"name": name, "value": value} for name, value in env.items()), pod]

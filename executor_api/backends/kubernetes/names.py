@@ -12,6 +12,8 @@ STATE = "executor-api/state"
 """Label of a Job: `snapshot.JobState`. A claim changes it by a JSON patch that tests it first."""
 TEMPLATE = "executor-api/template"
 TEMPLATE_DIGEST = "executor-api/template-digest"
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Kueue's label of a Job, with the LocalQueue that it is to wait in."""
 
 START_SECONDS = "executor-api/start-seconds"
 """Annotation of a Job: how long it may take to start, for a service that finds it after a restart."""

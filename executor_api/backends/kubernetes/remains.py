@@ -11,6 +11,8 @@ from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.classify import ending, outside, shows_cause
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.errors import ApiError, BusyError, KubernetesError, UnauthorizedError
+from executor_api.backends.kubernetes.own_pod import OwnPod
+from executor_api.backends.kubernetes.queueing import or_queue
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.domain.outcome import Evidence
 from executor_api.errors import ConfigurationError
@@ -32,9 +34,9 @@ _SMALL_LOG = 1024 * 1024
 _LOG_TIMEOUT = aiohttp.ClientTimeout(total=LOG_SECONDS)
 
 
-async def last_words(cluster: Cluster, job: str, token: str, execution_id: str) -> LastWords:
+async def last_words(cluster: Cluster, own: OwnPod, token: str, execution_id: str) -> LastWords:
     """Gather everything. Never raises."""
-    pod = await _ended(cluster, job)
+    pod = await _ended(own)
     written = (pod and pod.terminated and podlog.unseal(token, pod.terminated.message.encode())) or None
     log = None if pod is None else await _read_log(cluster, pod, token)
     holder = ""
@@ -43,20 +45,22 @@ async def last_words(cluster: Cluster, job: str, token: str, execution_id: str) 
     if log is not None and (another := _another(log.report, execution_id)):
         holder, log = another, None
     report, source = _best(written, log)
-    evidence = ending(pod, await cluster.job(job))
-    return LastWords(evidence, report, log, source, holder)
+    job = await cluster.job(own.job)
+    found = ending(pod, job)
+    return LastWords(await or_queue(cluster, found, job) or found, report, log, source, holder)
 
 
-async def cause(cluster: Cluster, job: str) -> Evidence | None:
+async def cause(cluster: Cluster, own: OwnPod) -> Evidence | None:
     """Why somebody outside told this sandbox to end; waits a little for it to show."""
-    pod = await cluster.pods.wait(job, shows_cause, CAUSE_SECONDS)
-    return outside(pod, await cluster.job(job))
+    pod = await own.wait(shows_cause, CAUSE_SECONDS)
+    job = await cluster.job(own.job)
+    return await or_queue(cluster, outside(pod, job), job)
 
 
-async def _ended(cluster: Cluster, job: str) -> PodSnapshot | None:
-    pod = await cluster.pods.wait(job, lambda seen: seen is not None and seen.ended, ENDING_SECONDS)
+async def _ended(own: OwnPod) -> PodSnapshot | None:
+    pod = await own.wait(lambda seen: seen is not None and seen.ended, ENDING_SECONDS)
     if pod is not None and pod.deleting and not pod.ended:
-        pod = await cluster.pods.wait(job, lambda seen: seen is not None and seen.ended, LEAVING_SECONDS)
+        pod = await own.wait(lambda seen: seen is not None and seen.ended, LEAVING_SECONDS)
     return pod
 
 

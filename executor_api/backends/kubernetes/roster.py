@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from executor_api.backends.base import ConnectionLostError
 from executor_api.backends.kubernetes.cache import JobCache, PodCache
 from executor_api.backends.kubernetes.classify import obstacle
+from executor_api.backends.kubernetes.queueing import held_back
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState, PodSnapshot
 from executor_api.domain.pool import Member, Pace, Phase
 
@@ -213,7 +214,8 @@ class Roster:
 
     def _obstacle(self, job: JobSnapshot, pod: PodSnapshot | None) -> str:
         if pod is None:
-            return self.obstacles.get(job.name, "")
+            held = held_back(job)
+            return held.evidence.message if held is not None else self.obstacles.get(job.name, "")
         found = obstacle(pod)
         return found.evidence.message if found is not None else ""
 

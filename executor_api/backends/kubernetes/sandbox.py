@@ -17,12 +17,13 @@ from executor_api.backends.base import (
     SandboxTimings,
 )
 from executor_api.backends.kubernetes import remains
-from executor_api.backends.kubernetes.asking import dialable, runner_answers, tell_runner
+from executor_api.backends.kubernetes.asking import runner_answers, tell_runner
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, RunnerRequest, was_not_sent
 from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
+from executor_api.backends.kubernetes.own_pod import OwnPod
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.backends.kubernetes.startup import Startup
 from executor_api.domain.execution import SandboxDetails, Start
@@ -46,6 +47,8 @@ class Identity:
     keep_finished: bool
     start: Start = Start.COLD
     follows: str = ""
+    may_have_run: bool = False
+    """Its call may have been sent, by a service that has stopped since."""
 
 
 class Ties:
@@ -83,6 +86,9 @@ class KubernetesSandbox:
         self._starts = starts
         no_room = starts.no_room if starts is not None else None
         self._startup = Startup(cluster, identity.job, identity.created, identity.deadline, no_room)
+        self._own = OwnPod(cluster.pods, identity.job)
+        if identity.may_have_run or identity.start is not Start.COLD:
+            self._own.settle()
         self._released = False
         self._accepted = False
         self._sent = False  # the call may have reached the runner
@@ -115,6 +121,7 @@ class KubernetesSandbox:
         started = False
         try:
             await self._startup.wait()
+            self._own.settle()
             started = True
         except SandboxFailedError as error:
             if error.evidence.reason is Reason.IMAGE_PULL:
@@ -131,7 +138,15 @@ class KubernetesSandbox:
 
     async def dispatch(self, call: bytes) -> AsyncGenerator[bytes, None]:
         """Send the call and yield the journal. Raises `ClaimedError`, `ConnectionLostError` and `NotTakenError`."""
-        request = RunnerRequest(method="POST", path=CALL_PATH, token=self._identity.token, body=call, streams=True)
+        pod = self._pod
+        request = RunnerRequest(
+            method="POST",
+            path=CALL_PATH,
+            token=self._identity.token,
+            body=call,
+            streams=True,
+            pod="" if pod is None else pod.uid,
+        )
         boot_seconds = BOOT_SECONDS if self.start is Start.COLD else 0.0
         async for data in self._stream(request, self._cluster.clock() + boot_seconds):
             yield data
@@ -160,7 +175,7 @@ class KubernetesSandbox:
     async def last_words(self) -> LastWords:
         """What is left of it. Never raises."""
         identity = self._identity
-        words = await remains.last_words(self._cluster, identity.job, identity.token, identity.execution_id)
+        words = await remains.last_words(self._cluster, self._own, identity.token, identity.execution_id)
         if words.holder and not self.follows:
             self._released = True  # it is not ours
             self._ties.refused()
@@ -168,7 +183,7 @@ class KubernetesSandbox:
 
     async def evidence(self) -> Evidence | None:
         """Why somebody outside told it to end."""
-        return await remains.cause(self._cluster, self._identity.job)
+        return await remains.cause(self._cluster, self._own)
 
     async def release(self, *, sound: bool = False) -> None:
         """Let the runner leave and delete the Job, unless its template keeps finished ones. Never raises."""
@@ -190,7 +205,7 @@ class KubernetesSandbox:
                 await self._tell("POST", DONE_PATH)
 
     async def _tell(self, method: str, path: str) -> None:
-        pod = dialable(self._cluster, self._identity.job)
+        pod = self._own.dialable()
         try:
             await tell_runner(self._cluster, pod, method, path, self._identity.token, self._named)
         except (KubernetesError, ConfigurationError) as error:
@@ -198,7 +213,7 @@ class KubernetesSandbox:
 
     async def _stream(self, request: RunnerRequest, boot_deadline: float) -> AsyncGenerator[bytes, None]:
         try:
-            pod = dialable(self._cluster, self._identity.job)
+            pod = self._own.dialable()
             async with self._cluster.dialer.open(pod, request, lambda: self._booting(boot_deadline)) as body:
                 self._note_acceptance()
                 async for data in body:
@@ -244,4 +259,4 @@ class KubernetesSandbox:
 
     @property
     def _pod(self) -> PodSnapshot | None:
-        return self._cluster.pods.get(self._identity.job)
+        return self._own.now

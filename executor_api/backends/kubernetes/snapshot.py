@@ -109,6 +109,8 @@ class JobSnapshot:
     image: str
     deleting: bool
     conditions: tuple[Condition, ...]
+    queue: str = ""
+    suspended: bool = False
     gone: bool = False
 
     @property
@@ -171,6 +173,8 @@ def parse_job(job: Raw) -> JobSnapshot:
         image=job["spec"]["template"]["spec"]["containers"][0]["image"],
         deleting="deletionTimestamp" in metadata,
         conditions=_conditions(job.get("status") or {}),
+        queue=labels.get(names.QUEUE, ""),
+        suspended=bool(job["spec"].get("suspend")),
     )
 
 

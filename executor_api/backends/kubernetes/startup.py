@@ -16,7 +16,8 @@ from executor_api.backends.kubernetes.classify import (
     pod_refused,
 )
 from executor_api.backends.kubernetes.cluster import Cluster
-from executor_api.backends.kubernetes.snapshot import PodSnapshot
+from executor_api.backends.kubernetes.queueing import held_back, or_queue
+from executor_api.backends.kubernetes.snapshot import JobSnapshot, PodSnapshot
 from executor_api.domain.outcome import Evidence, Reason
 
 _NO_ROOM = frozenset({Reason.UNSCHEDULABLE, Reason.QUOTA})
@@ -59,7 +60,7 @@ class Startup:
             if pod is not None and pod.dialable:
                 return pod
             if pod is not None and (pod.ended or pod.deleting):
-                raise SandboxFailedError(ending(pod, await self._cluster.job(self._job)))
+                raise SandboxFailedError(await self._ended(pod))
             self._check(None if pod is None else obstacle(pod), now)
             if now >= self._deadline:
                 raise SandboxFailedError(await self._too_late(pod))
@@ -102,10 +103,19 @@ class Startup:
         evidence = outside(None, job)
         if evidence is not None:
             raise SandboxFailedError(evidence)
-        self._check(pod_refused(await self._cluster.events("Job", self._job)), now)
+        self._check(held_back(job) or pod_refused(await self._cluster.events("Job", self._job)), now)
+
+    async def _ended(self, pod: PodSnapshot) -> Evidence:
+        job = await self._cluster.job(self._job)
+        found = ending(pod, job)
+        return await or_queue(self._cluster, found, job) or found
 
     async def _too_late(self, pod: PodSnapshot | None) -> Evidence:
         kind, name = ("Job", self._job) if pod is None else ("Pod", pod.name)
+        job = await self._cluster.job(self._job) if pod is None else Absent.UNKNOWN
+        held = held_back(job) if isinstance(job, JobSnapshot) else None
+        if held is not None:
+            return held.evidence
         events = await self._cluster.events(kind, name)
         return not_started(pod, events, self._deadline - self._created)
 

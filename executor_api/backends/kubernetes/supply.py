@@ -7,12 +7,13 @@ import functools
 import time
 
 from executor_api.backends.base import Claim, ConnectionLostError, Miss
-from executor_api.backends.kubernetes.asking import dialable, tell_runner
+from executor_api.backends.kubernetes.asking import tell_runner
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.errors import KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.job_factory import JobFactory
+from executor_api.backends.kubernetes.own_pod import dialable
 from executor_api.backends.kubernetes.pools import Pools
 from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox, Ties
 from executor_api.backends.kubernetes.shelf import Kept, Owner, Shelf
@@ -95,6 +96,7 @@ class Supply:
             created=created,
             deadline=created + (job.start_seconds or 0.0),
             keep_finished=job.keep_finished,
+            may_have_run=True,
         )
         return KubernetesSandbox(self._cluster, identity, self._images)
 
@@ -161,7 +163,7 @@ class Supply:
     async def _part_with(self, kept: Kept) -> None:
         """Let the runner leave, and delete the Job."""
         with contextlib.suppress(ConnectionLostError, KubernetesError, ConfigurationError):
-            pod = dialable(self._cluster, kept.job)
+            pod = dialable(self._cluster.pods.get(kept.job), kept.job)
             token, named = self._factory.token(kept.job), {"execution": kept.last}
             await tell_runner(self._cluster, pod, "POST", DONE_PATH, token, named)
         await self._cluster.delete_job(kept.job)

@@ -14,7 +14,7 @@ from executor_runner.journal import Journal
 from executor_runner.loop import Loop
 from executor_runner.podlog import PodLog
 from executor_runner.preload import preload
-from executor_runner.protocol import PORT, PRELOAD_ENV, TERMINATION_LOG, TOKEN_HASH_ENV
+from executor_runner.protocol import POD_ENV, PORT, PRELOAD_ENV, TERMINATION_LOG, TOKEN_HASH_ENV
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.runner import Runner
 from executor_runner.server import HttpServer
@@ -41,7 +41,8 @@ class Pod:
         root = Path(environ.get("EXECUTOR_ROOT", "/sandbox"))
         scratch = [folder for folder in _SHARED_MEMORY if os.getpid() == 1 and folder.is_dir()]
         self.runner = Runner(self.loop, root, environ, memory_group(), scratch, secretive=True)
-        self._server = HttpServer(self.loop, self.runner, listener, environ[TOKEN_HASH_ENV])
+        pod = environ.get(POD_ENV, "")
+        self._server = HttpServer(self.loop, self.runner, listener, environ[TOKEN_HASH_ENV], pod)
         self._server.on_claim = self._on_claim
         self._server.on_done = self.runner.on_idle_end = self._leave
         self.runner.on_retired = self._leave_in_time

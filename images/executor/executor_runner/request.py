@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from executor_runner.protocol import TOKEN_HEADER
+from executor_runner.protocol import POD_HEADER, TOKEN_HEADER
 
 _ONCE = {"content-length", "transfer-encoding", TOKEN_HEADER.lower()}
 """Header fields that a proxy could understand in another way than we do, were there two."""
@@ -43,6 +43,11 @@ class Request(NamedTuple):
     def token(self) -> str:
         """The token it brings; empty if none."""
         return self.headers.get(TOKEN_HEADER.lower(), "")
+
+    @property
+    def pod(self) -> str:
+        """UID of the pod it is meant for; empty if it does not say."""
+        return self.headers.get(POD_HEADER.lower(), "")
 
     @property
     def keep_alive(self) -> bool:

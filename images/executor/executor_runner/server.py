@@ -27,13 +27,17 @@ _LONG = 20
 
 
 class HttpServer:
-    """Accepts connections for one runner. ``on_claim`` gets token and journal, ``on_done`` says nobody needs us."""
+    """Accepts connections for one runner. ``on_claim`` gets token and journal, ``on_done`` says nobody needs us.
 
-    def __init__(self, loop: Loop, runner: Runner, listener: socket.socket, expected_hash: str) -> None:
+    ``pod``: the UID of our pod, if it is known.
+    """
+
+    def __init__(self, loop: Loop, runner: Runner, listener: socket.socket, expected_hash: str, pod: str = "") -> None:
         self._loop = loop
         self._runner = runner
         self._listener = listener
         self._expected_hash = expected_hash
+        self._pod = pod
         self._connections: dict[_Connection, None] = {}  # oldest first
         self.delivered = False
         """Whether a reader has had the journal of the latest call to its end."""
@@ -95,6 +99,9 @@ class HttpServer:
             journal.add_listener(lambda _kind, _payload: self.feed_readers())
             connection.stream(journal, 0, keep=self._runner.for_reuse and request.keep_alive)
 
+        if self._pod and request.pod not in ("", self._pod):
+            connection.answer(421, b"this is another pod than the one the call is for\n")
+            return
         try:
             self._runner.claim(body, attach)
         except AlreadyClaimedError:

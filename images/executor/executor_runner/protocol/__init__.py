@@ -43,6 +43,14 @@ def read_holder(text: str) -> str | None:
 TOKEN_HEADER = "Executor-Token"
 """Carries the sandbox's token. Not ``Authorization``: the API server's pod proxy keeps that one for itself."""
 
+POD_HEADER = "Executor-Pod"
+"""Names, by its UID, the pod that a call is meant for. Two pods of one sandbox, one after the other, have the same
+token and may have the same address, so the runner of another pod refuses the call (421).
+"""
+
+POD_ENV = "EXECUTOR_POD_UID"
+"""Environment variable of a pod's runner with the UID of the pod."""
+
 TOKEN_HASH_ENV = "EXECUTOR_TOKEN_SHA256"
 """Environment variable of a pod's runner with the SHA-256, in hex, of the only token it accepts."""
 
