@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
@@ -54,6 +55,22 @@ def configure_logging(log_format: str, level: str, stream: TextIO = sys.stderr) 
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
+
+
+def audit_log(stream: TextIO = sys.stderr) -> Callable[..., None]:
+    """Writes the audit log: JSON, whatever the format and the least severe level of our own."""
+    log = structlog.wrap_logger(
+        _Lines(stream, "audit"),
+        processors=[
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        cache_logger_on_first_use=True,
+    )
+    write: Callable[..., None] = log.info
+    return write
 
 
 def _shared_processors() -> list[Processor]:

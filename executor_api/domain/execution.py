@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from executor_api.domain.caller import Origin
 from executor_api.domain.outcome import Outcome, Status
 from executor_api.domain.request import ExecutionRequest
 
@@ -65,6 +66,7 @@ class Execution:
     template_digest: str
     idempotency: IdempotencyKey | None = None
     traceparent: str | None = None
+    origin: Origin | None = None
     cancel_requested: bool = False
     dispatched: bool = False  # the call may have reached a runner: it must never be sent to another one
     started_at: float | None = None

@@ -170,6 +170,13 @@ class ExecutionRequest(_Strict):
         {}, fail_fast=True, max_length=32, description="Kubernetes label names and values, to find executions by."
     )
 
+    @property
+    def kind(self) -> str:
+        """What kind of thing it runs: a language, ``shell`` or ``argv``."""
+        if self.command is None:
+            return self.language or "python"
+        return "shell" if isinstance(self.command, str) else "argv"
+
     @field_validator("code", "stdin", mode="after")
     @classmethod
     def _within_size(cls, value: str | None, info: Any) -> str | None:

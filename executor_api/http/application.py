@@ -21,6 +21,7 @@ from executor_api import __version__
 from executor_api.domain.caller import Scope as Leave
 from executor_api.errors import ExecutorError
 from executor_api.http import docs_page, openapi, problems
+from executor_api.http.audit import RefusalWatch
 from executor_api.http.auth.access import Endpoint, needing
 from executor_api.http.auth.door import OPEN_PATHS, BearerDoor, OpenDoor
 from executor_api.http.body import LingeringResponse
@@ -48,7 +49,7 @@ def build(api: Api, metrics: Metrics) -> Starlette:
         *_served(operations),
         *_document([*executions.routes, *operations.routes]),
     ]
-    app = Starlette(routes=routes, middleware=[_door(api, metrics)])
+    app = Starlette(routes=routes, middleware=[Middleware(RefusalWatch, audit=api.service.audit), _door(api, metrics)])
     app.router.redirect_slashes = False
     _handle_problems(app, metrics)
     metrics.registry.register(PoolMetrics(api.service.pools))

@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from executor_api import __version__
 from executor_api.domain.execution import Execution, Timings
 from executor_api.domain.outcome import Outcome, Reason
-from executor_api.domain.request import ExecutionRequest
 from executor_runner.protocol.shapes import Processes
 
 _log = structlog.get_logger(__name__)
@@ -110,8 +109,8 @@ class Metrics:
             return
         _log_ending(execution, outcome)
         mode = execution.start or "none"
-        language = language_of(execution.request)
-        self._executions.labels(mode, language, execution.request.template, OUTCOMES[outcome.reason]).inc()
+        request = execution.request
+        self._executions.labels(mode, request.kind, request.template, OUTCOMES[outcome.reason]).inc()
         self._observe_phases(execution.timings, mode)
         self._observe_output(outcome)
         self._count_processes(outcome.processes)
@@ -182,10 +181,3 @@ def _log_ending(execution: Execution, outcome: Outcome) -> None:
         total_ms=execution.timings.total,
         traceparent=execution.traceparent,
     )
-
-
-def language_of(request: ExecutionRequest) -> str:
-    """What kind of thing the request runs: a language, ``shell`` or ``argv``."""
-    if request.command is None:
-        return request.language or "python"
-    return "shell" if isinstance(request.command, str) else "argv"

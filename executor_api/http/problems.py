@@ -20,6 +20,8 @@ from executor_api.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+ANSWERED = "executor.problem"
+"""Where `respond` leaves the kind of the problem in the ASGI scope, for those who look after it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ def body(problem: ProblemError, instance: str) -> bytes:
 
 def respond(request: Request, problem: ProblemError, response: type[Response] = Response) -> Response:
     """The problem as the response to this request."""
+    request.scope[ANSWERED] = problem.kind
     return response(body(problem, request.url.path), problem.kind.status, problem.headers, media_type=MEDIA_TYPE)
 
 

@@ -10,11 +10,13 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
+from executor_api.domain.caller import Origin
 from executor_api.domain.execution import Execution
 from executor_api.domain.outcome import Status
 from executor_api.domain.template import Template
 from executor_api.errors import RateLimitedError
 from executor_api.http import headers, problems, render, sse
+from executor_api.http.audit import address_of
 from executor_api.http.auth.access import caller_of
 from executor_api.http.auth.ways import Way
 from executor_api.http.body import read_json_body
@@ -46,9 +48,11 @@ class Api:
             body = await read_json_body(request, self.settings.max_body_bytes, self.settings.body_timeout_seconds)
         except ClientDisconnect:
             return _unread()
+        caller = caller_of(request)
         submission = Submission(
             request=parse_request(body),
-            tenant=caller_of(request).tenant,
+            tenant=caller.tenant,
+            origin=Origin(caller.name, caller.way, address_of(request.scope)),
             idempotency_key=key,
             traceparent=headers.traceparent(request.headers.get("traceparent")),
         )

@@ -254,6 +254,7 @@ class Drive:
         if record.result_source is not None:
             self._workplace.metrics.finished(record)
             self._workplace.metrics.result_source(record.result_source)
+            self._workplace.audit.ended(record, self._assignment.plan)
 
     async def _release(self) -> None:
         """Give the sandbox back, unless the store lacks the outcome: then a restart finds the truth in it."""

@@ -20,6 +20,7 @@ from executor_api.domain.template import Plan, Template, plan
 from executor_api.domain.tenant import NO_LIMITS, Tenants
 from executor_api.errors import NotFoundError, UnavailableError
 from executor_api.service.admission import Admission
+from executor_api.service.audit import Audit
 from executor_api.service.clock import Clock
 from executor_api.service.drive import Drive
 from executor_api.service.housekeeping import Housekeeping
@@ -81,7 +82,8 @@ class ExecutionService:
             limits.max_concurrency, limits.max_queue, clock.monotonic, metrics, PoolGate(backend.pools, clock.monotonic)
         )
         admission.limit(limits.tenants)
-        self._workplace = Workplace(backend, admission, clock, metrics)
+        self.audit = Audit(clock.monotonic)
+        self._workplace = Workplace(backend, admission, clock, metrics, self.audit)
         self._store = store
         backend.use_templates(templates)
         self._templates = dict(templates)

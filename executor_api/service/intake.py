@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from executor_api.domain.caller import Origin
 from executor_api.domain.execution import Execution, IdempotencyKey, SandboxDetails
 from executor_api.domain.outcome import Status
 from executor_api.domain.request import ExecutionRequest
@@ -26,6 +27,7 @@ class Submission:
     tenant: str = "default"
     idempotency_key: str | None = None
     traceparent: str | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Intake:
             template_digest=plan.template.digest(),
             idempotency=IdempotencyKey(key, _digest(request_json)) if key is not None else None,
             traceparent=submission.traceparent,
+            origin=submission.origin,
             sandbox=SandboxDetails(name=own_sandbox(execution_id), backend=self._backend_name),
         )
 

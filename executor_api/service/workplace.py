@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from executor_api.backends.base import Backend
 from executor_api.domain.template import Plan
 from executor_api.service.admission import Admission, Ticket
+from executor_api.service.audit import Audit
 from executor_api.service.clock import Clock
 from executor_api.service.live import Live
 from executor_api.service.metrics import ServiceMetrics
@@ -30,6 +31,7 @@ class Workplace:
     admission: Admission
     clock: Clock
     metrics: ServiceMetrics
+    audit: Audit
 
 
 @dataclass(frozen=True, slots=True)

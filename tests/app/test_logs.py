@@ -40,3 +40,12 @@ def test_a_log_that_cant_be_written_fails_nobody() -> None:
     script = "import os; read, write = os.pipe(); os.dup2(write, 2); os.close(write); os.close(read)\n"
     done, events = logged(script + "ours.info('said'); os.write(1, b'went on'); os._exit(7)")
     assert (done.returncode, done.stdout, events) == (7, "went on", [])
+
+
+def test_the_audit_log_is_json_whatever_the_service_logs() -> None:
+    """Neither text nor a high level touches it, and its lines bear its name."""
+    script = "from executor_api.telemetry import audit_log\nconfigure_logging('text', 'error')\n"
+    _, events = logged(script + "ours.info('not said')\naudit_log()('execution', sha256='ab', exit_code=None)")
+    (event,) = events
+    assert (event["logger"], event["event"], event["sha256"], event["exit_code"]) == ("audit", "execution", "ab", None)
+    assert event["timestamp"].endswith("Z")
