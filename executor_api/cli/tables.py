@@ -1,4 +1,4 @@
-"""Executions and pools as text for people. Pure; colours are taken out where nobody sees them."""
+"""Executions, pools and keys as text for people. Pure; colours are taken out where nobody sees them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def pools(found: Sequence[Mapping[str, Any]]) -> str:
     rows = [tuple(str(pool[name]) for name in _POOL_SHOWN) for pool in found]
     problems = [f"{pool['template']}: {problem}" for pool in found for problem in pool["problems"]]
     return "\n".join([_columns([tuple(name.upper() for name in _POOL_SHOWN), *rows]), *problems])
+
+
+def keys(rows: Sequence[Sequence[str]]) -> str:
+    """One line a key, in columns."""
+    return _columns([("ID", "EXPIRES", "TENANT", "SCOPES", "LABEL"), *rows])
 
 
 def details(execution: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 DEFAULT_TENANT = "default"
 """Whose executions are where nobody tells callers apart."""
+TENANT_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._:@/-]{0,126}[A-Za-z0-9])?$"
+"""What tenants may be called."""
 
 
 class Scope(StrEnum):
@@ -18,6 +20,8 @@ class Scope(StrEnum):
 
 
 ALL_SCOPES = frozenset(Scope)
+DEFAULT_SCOPES = (Scope.EXECUTE, Scope.READ)
+"""What a key may do where nothing else was said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,12 @@ def repeated(source: YamlSource, items: str, field: str, values: Iterable[str]) 
     ]
 
 
+def sentence(problem: Any) -> str:
+    """What pydantic says of one value, in our words."""
+    found = _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+    return str(re.sub(r"^(Input|String|Tuple|List) should", "must", found))
+
+
 def schema_text(model: type[BaseModel]) -> str:
     """The published JSON schema of a file, as it is printed and committed."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
@@ -74,11 +81,9 @@ _WORDS = {
 
 
 def _describe(model: type[BaseModel], source: YamlSource, problem: Any) -> Mistake:
-    location, kind = problem["loc"], problem["type"]
-    unknown = kind == "extra_forbidden"
-    message = _WORDS.get(kind) or problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if unknown:
-        message = _unknown_field(model, location)
+    location = problem["loc"]
+    unknown = problem["type"] == "extra_forbidden"
+    message = _unknown_field(model, location) if unknown else sentence(problem)
     return Mistake(source.place(location, key=unknown), _path(location) + message)
 
 
