@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from executor_api import entrance
 from executor_api.backends.base import Backend
 from executor_api.domain.finding import Finding
 from executor_api.domain.template import Template
@@ -38,12 +39,13 @@ _log = structlog.get_logger(__name__)
 
 def create_app(service: ExecutionService, settings: Settings, metrics: Metrics | None = None) -> Starlette:
     """The HTTP application around a service, which whoever made it starts and stops."""
-    return application.build(Api(service, settings, ways_to_tell(settings)), metrics or Metrics())
+    return application.build(Api(service, settings, ways_to_tell(settings, {})), metrics or Metrics())
 
 
-def ways_to_tell(settings: Settings) -> list[Way]:
-    """The ways to tell callers that the settings open; none if they ask for none."""
-    return [SingleKey(settings.api_key)] if settings.api_key else []
+def ways_to_tell(settings: Settings, environ: Mapping[str, str]) -> list[Way]:
+    """The ways to tell callers that the settings open; none if they ask for none. Raises `ConfigurationError`."""
+    single = [SingleKey(settings.api_key)] if settings.api_key else []
+    return [*single, *entrance.token_ways(settings, environ)]
 
 
 def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metrics | None = None) -> ExecutionService:
@@ -79,6 +81,7 @@ def serve(settings: Settings, environ: Mapping[str, str], listening: Callable[[s
 async def diagnose(settings: Settings, environ: Mapping[str, str], tell: Callable[[Finding], None]) -> None:
     """Look at everything that calls will need; ``tell`` gets each finding at once."""
     templates = _files(settings).examine(tell)
+    await entrance.examine(settings, environ, tell)
     if settings.backend == "kubernetes":
         await _diagnose_kubernetes(settings, environ, templates, tell)
         return
@@ -99,7 +102,7 @@ def check_exposure(settings: Settings) -> None:
 async def _serve(
     settings: Settings, environ: Mapping[str, str], sock: socket.socket, listening: Callable[[str], None] | None
 ) -> None:
-    metrics, ways = Metrics(), ways_to_tell(settings)
+    metrics, ways = Metrics(), ways_to_tell(settings, environ)
     service = build_service(settings, environ, metrics)
     await service.start()
     try:

@@ -41,6 +41,23 @@ class Settings:
         "service answers to this machine only, by loopback and by name.",
         secret=True,
     )
+    oidc_issuer: str = _setting(
+        "", "URL of an OpenID Connect issuer whose tokens (JWT) tell who calls; needs --oidc-audience."
+    )
+    oidc_audience: str = _setting("", "Name of this service at the issuer: `aud` of its tokens must hold it.")
+    oidc_tenant_claim: str = _setting(
+        "tenant", "Claim that names the tenant of a token's caller; a token without it is refused."
+    )
+    oidc_default_scopes: str = _setting(
+        "",
+        "What a token may do that names none of `executor:execute`, `executor:read`, `executor:admin`: some of "
+        "`execute,read,admin`; empty: nothing.",
+    )
+    token_review_audience: str = _setting(
+        "",
+        "Audience of tokens of Kubernetes service accounts that tell who calls: the API server is asked (TokenReview), "
+        "the tenant is the account's namespace; empty: off.",
+    )
     tenants: str = _setting(
         "", "YAML file of what each tenant may take: calls a second, at once, waiting, templates; empty: no limits."
     )
@@ -100,7 +117,7 @@ class Settings:
     @property
     def asks_callers(self) -> bool:
         """Whether any way to tell callers is open."""
-        return bool(self.api_key)
+        return bool(self.api_key or self.oidc_issuer or self.oidc_audience or self.token_review_audience)
 
     def data_path(self, environ: Mapping[str, str]) -> Path:
         """The data directory to use."""

@@ -17,7 +17,10 @@ from executor_api.settings import Settings, describe_settings
 if TYPE_CHECKING:
     from executor_api.domain.finding import Finding
 
-CONCERNED = ("backend", "namespace", "kubeconfig", "context", "image", "templates", "tenants", "pool", "dispatch")
+CONCERNED = (
+    *("backend", "namespace", "kubeconfig", "context", "image", "templates", "tenants", "pool", "dispatch"),
+    *("oidc_issuer", "oidc_audience", "oidc_tenant_claim", "oidc_default_scopes", "token_review_audience"),
+)
 """Settings of `serve` that decide what a call needs."""
 _COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

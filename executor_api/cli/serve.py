@@ -15,7 +15,16 @@ from executor_api.settings import SettingInfo, Settings, describe_settings
 
 GROUPS = {
     "Where": ("backend", "host", "port", "data_dir", "store_url"),
-    "Callers": ("api_key", "tenants", "no_auth"),
+    "Callers": (
+        "api_key",
+        "oidc_issuer",
+        "oidc_audience",
+        "oidc_tenant_claim",
+        "oidc_default_scopes",
+        "token_review_audience",
+        "tenants",
+        "no_auth",
+    ),
     "Sandboxes": ("templates", "pool", "image", "namespace", "kubeconfig", "context", "dispatch", "master_key"),
     "Limits": (
         "max_concurrency",
