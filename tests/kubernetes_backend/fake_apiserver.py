@@ -20,6 +20,7 @@ from aiohttp import web
 from kubernetes_backend.fake_leases import FakeLeases
 from kubernetes_backend.fake_objects import Object, Objects, matches
 from kubernetes_backend.fake_surroundings import FakeSurroundings
+from kubernetes_backend.fake_token_reviews import FakeTokenReviews
 
 NAMESPACE = "sandboxes"
 JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
@@ -66,6 +67,7 @@ class FakeApiServer:
     def __post_init__(self) -> None:
         self.leases = FakeLeases(self.objects, NAMESPACE)
         self.surroundings = FakeSurroundings(self.objects)
+        self.token_reviews = FakeTokenReviews()
         self._port = 0
         self._watches: set[asyncio.Transport] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +87,7 @@ class FakeApiServer:
         app.router.add_patch(JOBS + "/{name}", self._patch_job)
         app.router.add_get(EVENTS, self._list_events)
         app.router.add_post(REVIEWS, self._review)
-        app.router.add_routes([*self.leases.routes(), *self.surroundings.routes()])
+        app.router.add_routes([*self.leases.routes(), *self.surroundings.routes(), *self.token_reviews.routes()])
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)

@@ -34,10 +34,18 @@ _log = structlog.get_logger(__name__)
 class TokenReviewer:
     """Asks with the service's own credentials, which it looks for when the first token comes."""
 
-    def __init__(self, audience: str, kubeconfig: str, context: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        audience: str,
+        kubeconfig: str,
+        context: str,
+        environ: Mapping[str, str],
+        patience: float = REVIEW_SECONDS,
+    ) -> None:
         self.trouble = ""
         """Why the last review did not come about."""
         self._audience = audience
+        self._patience = patience
         self._where = (kubeconfig, context, environ)
         self._opened = AsyncExitStack()
         self._client: ApiClient | None = None
@@ -51,7 +59,7 @@ class TokenReviewer:
         spec = {"token": token, "audiences": [self._audience]}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
         try:
-            async with asyncio.timeout(REVIEW_SECONDS):
+            async with asyncio.timeout(self._patience):
                 client = await self._connected()
                 answer = await client.create(_PATH, body, patience=_PATIENCE_SECONDS)
         except (KubernetesError, ConfigurationError, TimeoutError) as error:

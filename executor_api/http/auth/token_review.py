@@ -22,6 +22,8 @@ MOST_REMEMBERED = 4096
 AT_ONCE = 8
 """Reviews at a time: what anybody sends must not become a load on the API server."""
 MOST_WAITING = 256
+WAIT_SECONDS = 10.0
+"""For a turn and the answer."""
 _ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)")
 _SCOPES = frozenset({Scope.EXECUTE, Scope.READ})
 
@@ -109,8 +111,10 @@ class ServiceAccountTokens(Way):
 
     async def _ask(self, key: bytes, token: str, expires: float) -> Caller | None:
         try:
-            async with self._slots:
+            async with asyncio.timeout(WAIT_SECONDS), self._slots:
                 account = _ACCOUNT.fullmatch(await self._reviewer.review(token) or "")
+        except TimeoutError:
+            raise UnavailableError("too many tokens wait to be reviewed") from None
         finally:
             del self._asking[key]
         if account is None:
