@@ -66,10 +66,13 @@ def _oidc(settings: Settings) -> OidcTokens:
 
 
 def _scopes(text: str) -> frozenset[Scope]:
-    try:
-        return frozenset(Scope(name.strip()) for name in text.split(",") if name.strip())
-    except ValueError as error:
-        raise ConfigurationError(f"--oidc-default-scopes: {error}; there are: {', '.join(Scope)}") from None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in set(Scope):
+            raise ConfigurationError(
+                f"--oidc-default-scopes: there is no scope {name!r}; there are {', '.join(Scope)}, with commas between"
+            )
+    return frozenset(map(Scope, names))
 
 
 async def _examine_token_review(settings: Settings, environ: Mapping[str, str]) -> Finding:
