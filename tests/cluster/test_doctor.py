@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
-from support.cluster import IMAGE, Namespace
+from support.cluster import IMAGE, Namespace, kubeconfig
 
 pytestmark = pytest.mark.cluster
 
@@ -55,7 +54,7 @@ def kubeconfig_of(own_namespace: Namespace, tmp_path: Path) -> Iterator[Any]:
         rbac.create_namespaced_role_binding(space, {"metadata": {"name": NAME}, "subjects": [subject], "roleRef": role})
         asked = own_namespace.core.create_namespaced_service_account_token(NAME, space, {"spec": {}})
         path = tmp_path / "kubeconfig"
-        path.write_text(yaml.safe_dump(_kubeconfig(asked.status.token)))
+        path.write_text(yaml.safe_dump(kubeconfig(asked.status.token)))
         return str(path)
 
     yield make
@@ -66,20 +65,6 @@ def kubeconfig_of(own_namespace: Namespace, tmp_path: Path) -> Iterator[Any]:
     ):
         with contextlib.suppress(client.exceptions.ApiException):
             delete(NAME, space)
-
-
-def _kubeconfig(token: str) -> dict[str, Any]:
-    """Of the cluster that we know ourselves, with another user."""
-    settings = client.Configuration.get_default_copy()
-    authority = base64.b64encode(Path(settings.ssl_ca_cert).read_bytes()).decode()
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "x",
-        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-        "clusters": [{"name": "x", "cluster": {"server": settings.host, "certificate-authority-data": authority}}],
-        "users": [{"name": "x", "user": {"token": token}}],
-    }
 
 
 def test_a_cluster_that_is_right(own_namespace: Namespace) -> None:

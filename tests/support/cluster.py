@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import secrets
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,7 +73,7 @@ class Namespace:
         """A resource quota meanwhile."""
         body = {"metadata": {"name": "test"}, "spec": {"hard": hard}}
         self.core.create_namespaced_resource_quota(self.name, body)
-        self._wait(lambda: self.core.read_namespaced_resource_quota("test", self.name).status.hard)
+        self.wait(lambda: self.core.read_namespaced_resource_quota("test", self.name).status.hard)
         try:
             yield
         finally:
@@ -83,7 +85,7 @@ class Namespace:
         node = self.core.list_node().items[0].metadata.name
         path = "/status/capacity/" + resource.replace("/", "~1")
         self.core.patch_node_status(node, [{"op": "add", "path": path, "value": str(count)}])
-        self._wait(lambda: self.core.read_node(node).status.allocatable.get(resource) == str(count))
+        self.wait(lambda: self.core.read_node(node).status.allocatable.get(resource) == str(count))
         try:
             yield
         finally:
@@ -91,7 +93,7 @@ class Namespace:
 
     def wait_empty(self, seconds: float = 60) -> None:
         """Wait until no Job and no pod of the service is left."""
-        self._wait(lambda: not self.jobs() and not self.pods(), seconds)
+        self.wait(lambda: not self.jobs() and not self.pods(), seconds)
 
     def _wait_for_service_account(self) -> None:
         def there() -> bool:
@@ -100,14 +102,29 @@ class Namespace:
                 return True
             return False
 
-        self._wait(there)
+        self.wait(there)
 
-    def _wait(self, condition: Any, seconds: float = 60) -> None:
+    def wait(self, condition: Any, seconds: float = 60) -> None:
+        """Wait until the condition holds."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {seconds} s: jobs {len(self.jobs())}, pods {len(self.pods())}")
             time.sleep(0.05)
+
+
+def kubeconfig(token: str) -> dict[str, Any]:
+    """Of the cluster that we know ourselves, with another user."""
+    settings = client.Configuration.get_default_copy()
+    authority = base64.b64encode(Path(settings.ssl_ca_cert).read_bytes()).decode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "clusters": [{"name": "x", "cluster": {"server": settings.host, "certificate-authority-data": authority}}],
+        "users": [{"name": "x", "user": {"token": token}}],
+    }
 
 
 @contextlib.contextmanager
