@@ -8,7 +8,7 @@ from typing import Protocol
 
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Plan, Template
 from executor_api.errors import ExecutorError
 from executor_runner.protocol.podlog import LogCopy
@@ -181,6 +181,10 @@ class Backend(Protocol):
 
     def use_templates(self, templates: Mapping[str, Template]) -> None:
         """Take these as the ones in force. Raises `ConfigurationError`; then those before stay in use."""
+        ...
+
+    def use_share(self, share: Share) -> None:
+        """Leave to the other replicas for a moment what becomes ready for them, so that no two claim the same."""
         ...
 
     async def claim(self, claim: Claim) -> Sandbox | Miss:

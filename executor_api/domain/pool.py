@@ -32,6 +32,14 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """One replica's place among those that claim from the same pools: number ``mine``, from 0, ``of`` so many."""
+
+    mine: int = 0
+    of: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One sandbox of a pool. ``since``: seconds, when it was created; ``obstacle``: why it does not start."""
 

@@ -89,7 +89,9 @@ class ExecutionService:
         self._templates = dict(templates)
         self._limits = limits
         self._ledger = Ledger(store)
-        self._replica = Replica(store.replicas, self._ledger, self._take_up, limits.silent_seconds, clock)
+        self._replica = Replica(
+            store.replicas, self._ledger, self._take_up, limits.silent_seconds, clock, backend.use_share
+        )
         self._intake = Intake(store, admission, clock, backend.name)
         self._phase = Phase.NEW
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -9,6 +9,7 @@ from contextlib import suppress
 import structlog
 
 from executor_api.domain.execution import Execution
+from executor_api.domain.pool import Share
 from executor_api.errors import UnavailableError
 from executor_api.service.clock import Clock
 from executor_api.service.ledger import Ledger
@@ -24,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Replica:
-    """``take_up`` begins to drive an unfinished execution from its record."""
+    """``take_up`` begins to drive an unfinished execution from its record; ``use_share`` is told who else lives."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Replica:
         take_up: Callable[[Execution], Awaitable[None]],
         silent_seconds: float,
         clock: Clock,
+        use_share: Callable[[Share], None],
     ) -> None:
         self.accepting: set[str] = set()
         """Executions at the door: recorded maybe, and not driven yet."""
@@ -41,6 +43,7 @@ class Replica:
         self._take_up = take_up
         self._silent_seconds = silent_seconds
         self._clock = clock
+        self._use_share = use_share
         self._hurry = asyncio.Event()
         self._patient_until = 0.0
 
@@ -92,7 +95,7 @@ class Replica:
     async def _beats(self) -> None:
         """Apart from the rounds, which may have much to do."""
         while True:
-            await self._replicas.beat()
+            self._use_share(await self._replicas.beat())
             await asyncio.sleep(ROUND_SECONDS)
 
     async def _rounds(self) -> None:

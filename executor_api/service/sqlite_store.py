@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from executor_api.domain.execution import Event, Execution
+from executor_api.domain.pool import Share
 from executor_api.errors import UnavailableError
 from executor_api.service import sqlite_records as records
 from executor_api.service.sqlite_schema import lock_file, open_reader, open_writer
@@ -134,8 +135,9 @@ class Alone:
         self._store = store
         self._taken = False
 
-    async def beat(self) -> None:
-        """Nobody asks."""
+    async def beat(self) -> Share:
+        """It is the only one."""
+        return Share()
 
     async def take_over(self, _silent_seconds: float, _known: Collection[str], _before: float) -> list[Execution]:
         """At the start all, for who drove them is dead; later none, for they are driven here."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from executor_api.domain.execution import Event, Execution
 from executor_api.domain.outcome import Status
+from executor_api.domain.pool import Share
 from executor_api.errors import ExecutorError
 
 
@@ -65,8 +66,8 @@ class Replicas(Protocol):
     All methods raise `UnavailableError`.
     """
 
-    async def beat(self) -> None:
-        """Show that this replica lives."""
+    async def beat(self) -> Share:
+        """Show that this replica lives; returns its place among those that do."""
         ...
 
     async def take_over(self, silent_seconds: float, known: Collection[str], before: float) -> list[Execution]:

@@ -14,7 +14,7 @@ from executor_api.backends.kubernetes import names, roster
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.domain.execution import Start
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.pool_settings import MissPolicy, PoolSettings
 from executor_api.domain.request import ExecutionRequest, Isolation
 from executor_api.domain.template import Template, plan
@@ -86,6 +86,40 @@ async def test_claims_at_once_get_different_sandboxes(world: World) -> None:
     for backend in (first, second):
         found = await asyncio.gather(*(claimed(backend, claim(wanted, f"e-{n}")) for n in range(3)))
         assert len({sandbox.details.name for sandbox in found}) == 3
+
+
+async def test_replicas_whose_calls_wait_do_not_reach_for_the_same_sandbox(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new sandbox is meant for one of them, and nobody gets another's as long as it is left to it."""
+    monkeypatch.setattr(roster, "OTHERS_SECONDS", 60.0)
+    world.pool_running = False
+    wanted = template(8)
+    one, other = await world.pooled(wanted), await world.pooled(wanted)
+    one.use_share(Share(0, 2))
+    other.use_share(Share(1, 2))
+    await until(lambda: all(pool(backend).starting == 8 and not pool(backend).ready for backend in (one, other)))
+    calls = [
+        asyncio.create_task(claimed(backend, claim(wanted, f"{who}-{n}")))
+        for who, backend in (("one", one), ("other", other))
+        for n in range(4)
+    ]
+    for name in world.waiting():
+        await world.run_pod(name)
+    await until(lambda: all(pool(backend).ready + pool(backend).taken == 8 for backend in (one, other)))
+    done = [call for call in calls if call.done()]
+    assert len({call.result().details.name for call in done}) == len(done) >= 4
+    for call in calls:
+        call.cancel()
+
+
+async def test_a_replica_takes_what_another_leaves(world: World) -> None:
+    """A sandbox that its replica has no call for serves the other's, a second later."""
+    wanted = template(pool=PoolSettings(size=3, miss=MissPolicy.WAIT))
+    backend = await world.pooled(wanted)
+    backend.use_share(Share(0, 1_000_003))  # none is meant for it
+    found = await asyncio.gather(*(claimed(backend, claim(wanted, f"e-{n}")) for n in range(6)))
+    assert len({sandbox.details.name for sandbox in found}) == 6
 
 
 async def test_only_one_replica_keeps_the_pool(world: World) -> None:

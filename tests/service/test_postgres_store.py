@@ -13,6 +13,7 @@ from support.postgres import PostgresServer
 
 from executor_api.domain.execution import Event, EventKind
 from executor_api.domain.outcome import Status
+from executor_api.domain.pool import Share
 from executor_api.errors import ConfigurationError, UnavailableError
 from executor_api.service.postgres.schema import prepare
 from executor_api.service.postgres.store import PostgresStore
@@ -53,6 +54,15 @@ async def test_who_lost_an_execution_writes_nothing(stores: Two) -> None:
     assert await stores.two.events(execution(1).id) == []
     await stores.two.save(finished(execution(1), 6.0))
     assert await stores.one.replicas.orders([execution(1).id]) == Orders(lost=frozenset({execution(1).id}))
+
+
+async def test_each_replica_knows_its_place_among_those_that_live(stores: Two) -> None:
+    """They count themselves and each other in the same order; one that has left is not counted."""
+    await asyncio.gather(stores.one.replicas.beat(), stores.two.replicas.beat())
+    assert await stores.one.replicas.beat() == Share(0, 2)
+    assert await stores.two.replicas.beat() == Share(1, 2)
+    await stores.one.replicas.let_go()
+    assert await stores.two.replicas.beat() == Share(0, 1)
 
 
 async def test_of_many_that_take_over_each_gets_its_own(stores: Two) -> None:

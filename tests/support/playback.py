@@ -13,7 +13,7 @@ from typing import Any
 from executor_api.backends.base import Claim, Health, LastWords, Miss, Sandbox, SandboxTimings
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Template
 from executor_runner.protocol.frames import FrameKind, encode_frame, encode_json
 from executor_runner.protocol.shapes import Call, Cause
@@ -130,6 +130,9 @@ class PlaybackBackend:
 
     def pools(self) -> tuple[PoolStatus, ...]:
         return self.statuses
+
+    def use_share(self, share: Share) -> None:
+        """There is nothing to share."""
 
     def obstacle(self, name: str, execution_id: str) -> str:
         return ""

@@ -21,7 +21,7 @@ from executor_api.backends.base import (
 )
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Template
 from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_frame, encode_json
 from executor_runner.protocol.podlog import LogCopy
@@ -280,6 +280,9 @@ class ScriptedBackend:
     def pools(self) -> tuple[PoolStatus, ...]:
         """The one of what waits; none if nothing does."""
         return (pool(ready=len(self.waiting)),) if self.waiting else ()
+
+    def use_share(self, share: Share) -> None:
+        """There is nothing to share."""
 
     def obstacle(self, name: str, execution_id: str) -> str:
         """What the test says."""

@@ -33,7 +33,7 @@ from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState
 from executor_api.backends.kubernetes.supply import Supply
 from executor_api.backends.kubernetes.watch import Collection, watch_forever
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError, UnavailableError
 
@@ -69,6 +69,7 @@ class KubernetesBackend:
         self._templates: dict[str, Template] = {_SAMPLE: Template(name=_SAMPLE)}
         self._factory = JobFactory(settings)
         self._replica = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._share = Share()
         self._cluster: Cluster | None = None
         self._supply: Supply | None = None
         self._leadership: Leadership | None = None
@@ -107,6 +108,12 @@ class KubernetesBackend:
         self._rehearsed = False
         if self._supply is not None:
             self._supply.pools.use(templates)
+
+    def use_share(self, share: Share) -> None:
+        """Leave to the other replicas for a moment what becomes ready for them."""
+        self._share = share
+        if self._supply is not None:
+            self._supply.pools.use_share(share)
 
     async def claim(self, claim: Claim) -> KubernetesSandbox | Miss:
         """A sandbox that is there already. Raises `SandboxFailedError` and `UnavailableError`."""
@@ -183,6 +190,7 @@ class KubernetesBackend:
             self._supply = Supply(
                 self._cluster, self._factory, self._images, self._replica, self._settings.max_cold_starts
             )
+            self._supply.pools.use_share(self._share)
             self._supply.pools.use(self._templates)
             self._leadership = Leadership(
                 client, namespace, self._settings.service_id, self._replica, mark=self._factory.owner.mark

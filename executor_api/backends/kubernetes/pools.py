@@ -16,7 +16,7 @@ from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
 from executor_api.backends.kubernetes.pool_keeper import Hands, PoolKeeper
 from executor_api.backends.kubernetes.roster import Roster
 from executor_api.backends.kubernetes.warm_pool import Sandboxes, WarmPool
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError, UnavailableError
 from executor_runner.protocol import RETIRE_PATH
@@ -42,6 +42,10 @@ class Pools:
         """Take these templates; a pool whose sandboxes are made from the same as before keeps them."""
         self._pools = {item.name: self._pool(item) for item in templates.values() if item.pool.largest}
         self.keeper.wake()
+
+    def use_share(self, share: Share) -> None:
+        """What becomes ready for this process, and what for others first."""
+        self.roster.share = share
 
     async def claim(self, claim: Claim) -> str | Miss:
         """The name of a sandbox that is reserved. Raises `SandboxFailedError`."""

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from executor_api.backends.base import ConnectionLostError
 from executor_api.backends.kubernetes.cache import JobCache, PodCache
 from executor_api.backends.kubernetes.classify import obstacle
 from executor_api.backends.kubernetes.queueing import held_back
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState, PodSnapshot
-from executor_api.domain.pool import Member, Pace, Phase
+from executor_api.domain.pool import Member, Pace, Phase, Share
 
 ASK_AGAIN_SECONDS = 0.5
 """Between questions to a runner that runs and does not answer yet."""
+OTHERS_SECONDS = 1.0
+"""How long one that is ready is left to the replica it is meant for. Whether that has taken it shows within this."""
 ENDED_SECONDS = 30.0
 """How long a sandbox that ended stays: it may have had another replica's call."""
+
+
+class _Ready(NamedTuple):
+    template: str
+    since: float  # monotonic seconds
 
 
 class Roster:
@@ -43,13 +52,15 @@ class Roster:
         self._now = now
         self._clock = clock
         self._lag: float | None = None
-        self._ready: dict[str, str] = {}  # by name: the template
+        self._ready: dict[str, _Ready] = {}  # by name
         self._taken: set[str] = set()
         self._others: set[str] = set()  # of those: with a call that is not of this process
         self._ended: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._begun: dict[str, float] = {}  # by name: since when its pod is starting, with nothing that holds it up
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
+        self.share = Share()
+        """Which of the sandboxes are meant for this replica. Those of others are ours if they don't take them."""
         self.obstacles: dict[str, str] = {}
         """Why a sandbox has no pod, by name, as its Job's events tell."""
         jobs.on_change = self._look_at_job
@@ -76,15 +87,19 @@ class Roster:
         return {job.template for job in self._jobs.all() if self._is_waiting(job)}
 
     def ready(self, template: str, digest: str) -> list[str]:
-        """Those that could have a call now."""
-        return [name for name, its in self._ready.items() if its == template and self._digest(name) == digest]
+        """Those that could have a call of ours now."""
+        return [name for name in self._answering(template, digest) if self._is_ours(name)]
+
+    def left_to_others(self, template: str, digest: str) -> int:
+        """How many could have a call, and are left to other replicas for a moment."""
+        return sum(not self._is_ours(name) for name in self._answering(template, digest))
 
     def take(self, name: str) -> None:
         """Reserve it: it is nobody else's in this process any more."""
-        template = self._ready.pop(name, None)
+        ready = self._ready.pop(name, None)
         self._taken.add(name)
-        if template is not None:  # not at once: whoever hands it out is not done yet
-            asyncio.get_running_loop().call_soon(self._changed, template)
+        if ready is not None:  # not at once: whoever hands it out is not done yet
+            asyncio.get_running_loop().call_soon(self._changed, ready.template)
 
     def leave(self, name: str) -> None:
         """It has a call that is not ours, or has died. Once it has ended it is over, for its owner may be gone, too."""
@@ -189,8 +204,19 @@ class Roster:
         job, pod = self._jobs.get(name), self._pods.get(name)
         if job is not None and self._is_waiting(job) and pod is not None and pod.dialable and name not in self._taken:
             self._note_ready(job)
-            self._ready[name] = job.template
+            self._ready[name] = _Ready(job.template, self._clock())
             self._changed(job.template)
+            if not self._is_ours(name):
+                asyncio.get_running_loop().call_later(OTHERS_SECONDS, self._changed, job.template)
+
+    def _answering(self, template: str, digest: str) -> list[str]:
+        return [name for name, its in self._ready.items() if its.template == template and self._digest(name) == digest]
+
+    def _is_ours(self, name: str) -> bool:
+        """Meant for us, or not taken by the one it was meant for: each replica reckons the same."""
+        if zlib.crc32(name.encode()) % self.share.of == self.share.mine:
+            return True
+        return self._clock() - self._ready[name].since >= OTHERS_SECONDS
 
     def _member(self, job: JobSnapshot) -> Member:
         pod = self._pods.get(job.name)

@@ -160,7 +160,9 @@ class WarmPool:
 
     def _look_whether_proven(self) -> None:
         digest = self.sandboxes.digest
-        if self._proven != digest and self.roster.ready(self.name, digest):
+        if self._proven != digest and any(
+            item.phase is Phase.READY and item.digest == digest for item in self.roster.members(self.name)
+        ):
             self._proven = digest
 
     def _take(self) -> str | None:
@@ -202,12 +204,10 @@ class WarmPool:
             self.roster.give_back(name)
 
     def _on_the_way(self) -> int:
-        """Sandboxes being made that nothing is known to keep from starting."""
-        members = self.roster.members(self.name)
-        return sum(
-            item.phase is Phase.STARTING and not item.obstacle and item.digest == self.sandboxes.digest
-            for item in members
-        )
+        """Sandboxes being made that nothing is known to keep from starting, or that other replicas may leave to us."""
+        members, digest = self.roster.members(self.name), self.sandboxes.digest
+        starting = sum(item.phase is Phase.STARTING and not item.obstacle and item.digest == digest for item in members)
+        return starting + self.roster.left_to_others(self.name, digest)
 
 
 def held_up(members: list[Member], now: float) -> tuple[str, ...]:

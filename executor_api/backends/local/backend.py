@@ -11,7 +11,7 @@ from executor_api.backends.local.nursery import RETRY_SECONDS, Nursery, NurseryK
 from executor_api.backends.local.reuse import IdleSeats, Owner, Seat
 from executor_api.backends.local.sandbox import LocalSandbox
 from executor_api.domain.execution import Start
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.request import Isolation
 from executor_api.domain.template import Template
 from executor_api.errors import UnavailableError
@@ -77,6 +77,10 @@ class LocalBackend:
     def pools(self) -> tuple[PoolStatus, ...]:
         """None that an operator sizes: a few sandboxes wait for whatever comes."""
         return ()
+
+    def use_share(self, share: Share) -> None:
+        """Nothing to share: what is made here is this process's."""
+        del share
 
     def obstacle(self, name: str, execution_id: str) -> str:
         """Nothing: what starts here starts at once, or fails."""

@@ -89,6 +89,10 @@ BEAT = text("""
 WITH forgotten AS (DELETE FROM replicas WHERE seen < clock_timestamp() - interval '1 day' AND id <> :owner)
 INSERT INTO replicas VALUES (:owner, clock_timestamp()) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen
 """)
+ALIVE = text("""
+SELECT count(*) FILTER (WHERE id < :owner), count(*) FROM replicas
+WHERE id = :owner OR seen > clock_timestamp() - make_interval(secs => :silent)
+""")
 TAKE_OVER = text("""
 WITH taken AS (
     UPDATE executions SET owner = :owner WHERE id IN (

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from executor_api.domain.execution import Event, EventKind, Execution
+from executor_api.domain.pool import Share
 from executor_api.errors import NotFoundError
 from executor_api.service.postgres import statements as sql
 from executor_api.service.postgres.database import Database
@@ -20,6 +21,7 @@ from executor_api.service.postgres.schema import prepare
 from executor_api.service.record_codec import check_same_request, decode_record, encode_cursor, encode_record
 from executor_api.service.store import Change, Created, ListFilter, Orders, Page, TakenOverError
 
+_ALIVE_SECONDS = 5.0  # a replica that was silent for so long is not reckoned with
 _CONNECTIONS = 16
 _CONNECTIONS_APART = 2  # no burst of calls may keep us from showing that we live
 _PRUNE_TOGETHER = 50  # executions deleted in one transaction, so that calls' writes come between
@@ -150,13 +152,15 @@ class PostgresReplicas:
         self._database = database
         self._replica = replica
 
-    async def beat(self) -> None:
+    async def beat(self) -> Share:
         """Show that this replica lives, by the database's clock."""
 
-        async def beat(connection: AsyncConnection) -> None:
+        async def beat(connection: AsyncConnection) -> Share:
             await connection.execute(sql.BEAT, {"owner": self._replica})
+            found = await connection.execute(sql.ALIVE, {"owner": self._replica, "silent": _ALIVE_SECONDS})
+            return Share(*found.one())
 
-        await self._database.run(beat)
+        return await self._database.run(beat)
 
     async def take_over(self, silent_seconds: float, known: Collection[str], before: float) -> list[Execution]:
         """Make ours what nobody drives, oldest first."""
