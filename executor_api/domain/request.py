@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     PlainSerializer,
     field_validator,
     model_validator,
@@ -138,8 +139,23 @@ class Resources(_Strict):
     gpu: Gpu | None = None
 
 
+_ONE_THING_TO_RUN: list[JsonValue] = [
+    {"required": ["code"], "properties": {"code": {"type": "string"}, "command": {"type": "null"}}},
+    {
+        "required": ["command"],
+        "properties": {
+            "command": {"type": ["string", "array"]},
+            **{name: {"type": "null"} for name in ("code", "language", "function")},
+        },
+    },
+]
+"""For readers of the schema; `_one_thing_to_run` says it to clients in words."""
+
+
 class ExecutionRequest(_Strict):
     """One call: exactly one of ``code`` and ``command``, and what it needs around it."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": _ONE_THING_TO_RUN})
 
     # Collections fail fast: one error for each of millions of wrong items would take gigabytes.
     code: str | None = Field(None, description="Source text to run, in `language`. At most 1 MiB.")

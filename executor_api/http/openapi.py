@@ -104,7 +104,10 @@ _EVENTS_EXAMPLE = (
     'id: 8\nevent: finished\ndata: {"id":"01K...","status":"succeeded"}\n\n'
 )
 EVENT_STREAM: dict[str, Any] = {
-    "text/event-stream": {"schema": {"type": "string"}, "examples": {"events": {"value": _EVENTS_EXAMPLE}}}
+    "text/event-stream": {
+        "schema": {"$ref": _REF.format(model="ServerSentEvent")},
+        "examples": {"events": {"value": _EVENTS_EXAMPLE}},
+    }
 }
 EVENT_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Events, the last one `finished` with the whole execution", "content": EVENT_STREAM},
@@ -245,6 +248,7 @@ def _components() -> dict[str, Any]:
         schemas.PoolList,
         schemas.ExplanationShape,
         schemas.HealthShape,
+        schemas.ServerSentEvent,
         schemas.Problem,
     )
     for model in models:

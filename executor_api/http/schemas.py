@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from executor_api.domain.execution import Start
+from executor_api.domain.execution import EventKind, Start
 from executor_api.domain.outcome import Reason, Status
 from executor_api.domain.request import Isolation
 
@@ -200,6 +200,14 @@ class HealthShape(_Shape):
     ready: bool
     problems: list[str] = Field(description="What is wrong, each with the fix.")
     notes: list[str] = Field(description="What the backend got.")
+
+
+class ServerSentEvent(_Shape):
+    """One event of a stream."""
+
+    event: EventKind
+    data: str = Field(description="JSON; of `finished`, the whole execution.")
+    id: str = Field("", description="Its number, for `Last-Event-ID`; some pieces of output have none.")
 
 
 class FieldErrorShape(_Shape):
