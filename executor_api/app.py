@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 import structlog
@@ -23,7 +24,7 @@ from executor_api.http.auth.ways import SingleKey, Way
 from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_api.http.metrics import Metrics
 from executor_api.http.routes import Api
-from executor_api.http.server import Server, listen, url_of
+from executor_api.http.server import Server, listen, operations_on, url_of
 from executor_api.master_key import master_key, owner_id
 from executor_api.service.execution_service import ExecutionService, Limits
 from executor_api.service.metrics import NoMetrics
@@ -72,10 +73,13 @@ def serve(settings: Settings, environ: Mapping[str, str], listening: Callable[[s
     Raises `ConfigurationError` for what the operator has to change.
     """
     check_exposure(settings)
-    with listen(settings.host, settings.port) as sock:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(listen(settings.host, settings.port))]
+        if settings.metrics_port:
+            sockets.append(stack.enter_context(listen(settings.host, settings.metrics_port, "--metrics-port")))
         config = uvicorn.Config(app="", log_config=None)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(settings, environ, sock, listening))
+            runner.run(_serve(settings, environ, sockets, listening))
 
 
 async def diagnose(settings: Settings, environ: Mapping[str, str], tell: Callable[[Finding], None]) -> None:
@@ -100,13 +104,19 @@ def check_exposure(settings: Settings) -> None:
 
 
 async def _serve(
-    settings: Settings, environ: Mapping[str, str], sock: socket.socket, listening: Callable[[str], None] | None
+    settings: Settings,
+    environ: Mapping[str, str],
+    sockets: Sequence[socket.socket],
+    listening: Callable[[str], None] | None,
 ) -> None:
+    """On the first socket; on the second, if there is one, metrics and probes, until the last call has ended."""
+    sock, *beside = sockets
     metrics, ways = Metrics(), ways_to_tell(settings, environ)
     service = build_service(settings, environ, metrics)
     await service.start()
     try:
-        server = Server(Api(service, settings, ways), metrics, lambda: _files(settings).reload(service))
+        api = Api(service, settings, ways)
+        server = Server(api, metrics, lambda: _files(settings).reload(service))
         url = url_of(sock)
         health = service.health()
         _log.info("listening", url=url, backend=settings.backend, ready=health.ready, notes=health.notes)
@@ -114,7 +124,10 @@ async def _serve(
             _log.warning("not ready", problem=problem)
         if listening is not None:
             listening(url)
-        await server.serve(sockets=[sock])
+        for extra in beside:
+            _log.info("serving metrics and probes", url=url_of(extra))
+        async with operations_on(beside, api, metrics):
+            await server.serve(sockets=[sock])
     finally:
         await service.stop(0)
         for way in ways:

@@ -35,6 +35,9 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "Address to listen on. Beyond loopback callers must show who they are.")
     port: int = _setting(8000, "TCP port to listen on; 0 takes a free one.")
+    metrics_port: int = _setting(
+        0, "TCP port of the same address for `/metrics` and the probes alone, which asks nobody who calls; 0: none."
+    )
     api_key: str = _setting(
         "",
         "Key that clients send as `Authorization: Bearer KEY`: one for all. Without any way to tell callers the "

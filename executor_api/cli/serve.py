@@ -14,7 +14,7 @@ from executor_api.errors import ConfigurationError
 from executor_api.settings import SettingInfo, Settings, describe_settings
 
 GROUPS = {
-    "Where": ("backend", "host", "port", "data_dir", "store_url"),
+    "Where": ("backend", "host", "port", "metrics_port", "data_dir", "store_url"),
     "Callers": (
         "api_key",
         "oidc_issuer",
@@ -65,6 +65,7 @@ class Number(click.FloatRange):
 
 _RANGES: dict[str, click.ParamType[Any]] = {
     "port": WholeNumber(0, 65535),
+    "metrics_port": WholeNumber(0, 65535),
     "max_concurrency": WholeNumber(min=1),
     "max_cold_starts": WholeNumber(min=1),
 }

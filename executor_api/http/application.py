@@ -23,7 +23,7 @@ from executor_api.errors import ExecutorError
 from executor_api.http import docs_page, openapi, problems
 from executor_api.http.audit import RefusalWatch
 from executor_api.http.auth.access import Endpoint, needing
-from executor_api.http.auth.door import OPEN_PATHS, BearerDoor, OpenDoor
+from executor_api.http.auth.door import OPEN_PATHS, BearerDoor, OpenDoor, is_loopback
 from executor_api.http.body import LingeringResponse
 from executor_api.http.metrics import Metrics
 from executor_api.http.pool_metrics import PoolMetrics
@@ -53,6 +53,15 @@ def build(api: Api, metrics: Metrics) -> Starlette:
     app.router.redirect_slashes = False
     _handle_problems(app, metrics)
     metrics.registry.register(PoolMetrics(api.service.pools))
+    return app
+
+
+def build_operations(api: Api, metrics: Metrics) -> Starlette:
+    """Metrics and probes alone, for everybody who reaches them: what scrapes and probes carries no key."""
+    door = Middleware(OpenDoor, here_only=is_loopback(api.settings.host))
+    app = Starlette(routes=_served(_operations(api, metrics)), middleware=[door])
+    app.router.redirect_slashes = False
+    _handle_problems(app, metrics)
     return app
 
 

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from math import ceil
 
 import uvicorn
+from starlette.applications import Starlette
 
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
 from executor_api.http.metrics import Metrics
 from executor_api.http.protocol import protocol
 from executor_api.http.routes import Api
+from executor_api.settings import Settings
 
 _CLOSING_SECONDS = 2.0
 """How long connections may stay open after the grace: for the last answers."""
@@ -30,20 +32,8 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, api: Api, metrics: Metrics, reload: Callable[[], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application.build(api, metrics),
-                http=protocol(api.settings.body_timeout_seconds),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,  # nothing here asks where a request came from
-                server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=ceil(api.settings.shutdown_seconds + _CLOSING_SECONDS),
-            )
-        )
+        grace = api.settings.shutdown_seconds + _CLOSING_SECONDS
+        super().__init__(_config(application.build(api, metrics), api.settings, grace))
         self._api = api
         self._reload_files = reload
 
@@ -74,14 +64,52 @@ class Server(uvicorn.Server):
         self._reloading = asyncio.gather(*(way.reload() for way in self._api.ways))
 
 
-def listen(host: str, port: int) -> socket.socket:
+class _Beside(uvicorn.Server):
+    """Is told to stop by whoever started it, and by no signal."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them to others."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def operations_on(sockets: list[socket.socket], api: Api, metrics: Metrics) -> AsyncIterator[None]:
+    """While this lasts, serve metrics and probes alone on these sockets, and to everybody."""
+    app = application.build_operations(api, metrics)
+    server = _Beside(_config(app, api.settings, _CLOSING_SECONDS))
+    serving = asyncio.create_task(server.serve(sockets=sockets)) if sockets else None
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        if serving is not None:
+            await serving
+
+
+def _config(app: Starlette, settings: Settings, grace: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=protocol(settings.body_timeout_seconds),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nothing here asks where a request came from
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=ceil(grace),
+    )
+
+
+def listen(host: str, port: int, flag: str = "--port") -> socket.socket:
     """A socket that takes connections from now on. Raises `ConfigurationError`."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(
-            f"can't listen on {host}, port {port}: {error}; choose others with --host and --port (0 takes a free one)"
+            f"can't listen on {host}, port {port}: {error}; choose others with --host and {flag}"
         ) from None
 
 
