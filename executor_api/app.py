@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 
 import structlog
@@ -19,6 +20,7 @@ from executor_api.domain.finding import Finding
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
+from executor_api.http.auth.api_keys import FileKeys
 from executor_api.http.auth.door import is_loopback
 from executor_api.http.auth.ways import SingleKey, Way
 from executor_api.http.cluster_metrics import ClusterMetrics
@@ -46,7 +48,8 @@ def create_app(service: ExecutionService, settings: Settings, metrics: Metrics |
 def ways_to_tell(settings: Settings, environ: Mapping[str, str]) -> list[Way]:
     """The ways to tell callers that the settings open; none if they ask for none. Raises `ConfigurationError`."""
     single = [SingleKey(settings.api_key)] if settings.api_key else []
-    return [*single, *entrance.token_ways(settings, environ)]
+    several = [FileKeys(Path(settings.api_keys))] if settings.api_keys else []
+    return [*single, *several, *entrance.token_ways(settings, environ)]
 
 
 def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metrics | None = None) -> ExecutionService:
@@ -99,7 +102,8 @@ def check_exposure(settings: Settings) -> None:
     if not is_loopback(settings.host) and not settings.no_auth and not settings.asks_callers:
         raise ConfigurationError(
             f"listening on {settings.host} lets everybody who can reach it run code here; "
-            "set an API key (EXECUTOR_API_KEY), or listen on 127.0.0.1, or say that you want it so (--no-auth)"
+            "set an API key (EXECUTOR_API_KEY) or a file of keys (EXECUTOR_API_KEYS), or listen on 127.0.0.1, "
+            "or say that you want it so (--no-auth)"
         )
 
 

@@ -1,14 +1,17 @@
-"""Composition root of the ways to tell callers by tokens of others: put together as the settings say, and examined."""
+"""Ways to tell callers: those by tokens of others are put together here, and all that can fail are examined."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from executor_api.domain.caller import Scope
 from executor_api.domain.finding import Finding, fail, ok
 from executor_api.errors import ConfigurationError, UnavailableError
+from executor_api.http.auth.key_file import read_keys
 from executor_api.http.auth.token_review import ServiceAccountTokens
 from executor_api.http.auth.ways import Way
 from executor_api.settings import Settings
@@ -28,11 +31,23 @@ def token_ways(settings: Settings, environ: Mapping[str, str]) -> list[Way]:
 
 
 async def examine(settings: Settings, environ: Mapping[str, str], tell: Callable[[Finding], None]) -> None:
-    """Whether those who know whose a token is can be asked; ``tell`` gets each finding at once."""
+    """Whether keys can be read, and those who know whose a token is be asked; ``tell`` gets each finding at once."""
+    if settings.api_keys:
+        tell(_examine_keys(Path(settings.api_keys)))
     if settings.oidc_issuer or settings.oidc_audience:
         tell(await _examine_oidc(settings))
     if settings.token_review_audience:
         tell(await _examine_token_review(settings, environ))
+
+
+def _examine_keys(path: Path) -> Finding:
+    check = "API keys"
+    try:
+        keys = read_keys(path)
+    except ConfigurationError as error:
+        return fail(check, str(error))
+    expired = sum(key.expired(time.time()) for key in keys)
+    return ok(check, f"{len(keys)} in {path}, of which {expired} expired")
 
 
 async def _examine_oidc(settings: Settings) -> Finding:

@@ -44,6 +44,10 @@ class Settings:
         "service answers to this machine only, by loopback and by name.",
         secret=True,
     )
+    api_keys: str = _setting(
+        "",
+        "YAML file of keys, each of a tenant, made by `executor-api keys`; it is read again when it changes.",
+    )
     oidc_issuer: str = _setting(
         "", "URL of an OpenID Connect issuer whose tokens (JWT) tell who calls; needs --oidc-audience."
     )
@@ -120,7 +124,9 @@ class Settings:
     @property
     def asks_callers(self) -> bool:
         """Whether any way to tell callers is open."""
-        return bool(self.api_key or self.oidc_issuer or self.oidc_audience or self.token_review_audience)
+        return bool(
+            self.api_key or self.api_keys or self.oidc_issuer or self.oidc_audience or self.token_review_audience
+        )
 
     def data_path(self, environ: Mapping[str, str]) -> Path:
         """The data directory to use."""

@@ -17,6 +17,7 @@ GROUPS = {
     "Where": ("backend", "host", "port", "metrics_port", "data_dir", "store_url"),
     "Callers": (
         "api_key",
+        "api_keys",
         "oidc_issuer",
         "oidc_audience",
         "oidc_tenant_claim",
