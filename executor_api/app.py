@@ -36,6 +36,7 @@ from executor_api.service.store import Store
 from executor_api.service.template_file import TemplateFile
 from executor_api.service.tenant_file import TenantFile
 from executor_api.settings import Settings
+from executor_api.telemetry import audit_log
 
 _log = structlog.get_logger(__name__)
 
@@ -117,6 +118,7 @@ async def _serve(
     sock, *beside = sockets
     metrics, ways = Metrics(), ways_to_tell(settings, environ)
     service = build_service(settings, environ, metrics)
+    service.audit.write = audit_log()
     await service.start()
     try:
         api = Api(service, settings, ways)

@@ -101,7 +101,7 @@ def _executions(api: Api) -> APIRouter:
 
     execute = found("ExecutionAnswer", 200, 202, **openapi.EVENT_STREAM) | failures(*openapi.EXECUTE_FAILURES)
     add("/execute", api.execute, "POST", execute, openapi.EXECUTE)
-    router.add_api_route("/executions", api.execute, methods=["POST"], include_in_schema=False)
+    add("/executions", api.execute, "POST", execute, openapi.EXECUTE)
     kept_out = (problems.UNAUTHORIZED, problems.FORBIDDEN)
     one = failures(*kept_out, problems.NOT_FOUND, problems.UNAVAILABLE)
     add("/executions/{execution_id}", api.get, "GET", found("ExecutionAnswer", 200) | one, openapi.GET)

@@ -62,6 +62,23 @@ def test_templates_are_read_anew_on_sighup(tmp_path: Path) -> None:
             assert sorted(template["name"] for template in found) == names
 
 
+def test_limits_of_tenants_are_read_anew_on_sighup(tmp_path: Path) -> None:
+    """They hold from the start; others take their place; a file with a mistake, as one without, changes nothing."""
+    file = tmp_path / "tenants.yaml"
+    file.write_text("default: {rate: 0.01, burst: 1}\n")
+    with Service(tmp_path / "data", "--tenants", str(file)) as service:
+        calls = [service.client.post("/execute", json={"command": "true"}) for _ in range(2)]
+        assert [call.status_code for call in calls] == [200, 429]
+        for text, log_line in (("default: {}\n", "tenants reloaded"), ("defaults: {}\n", "tenants not reloaded")):
+            file.write_text(text)
+            service.process.send_signal(signal.SIGHUP)
+            service.wait_log(log_line)
+            assert service.client.post("/execute", json={"command": "true"}).status_code == 200
+    found = _serve(tmp_path, "--tenants", str(file))
+    assert found.returncode != 0
+    assert f"{file}:1:1: defaults: unknown field; did you mean 'default'?" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -89,14 +106,20 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 
 def test_logs_are_json_lines(tmp_path: Path) -> None:
-    """Every line is one JSON object; an execution leaves one with its id and ending, and nothing of its contents."""
+    """Every line is one JSON object; an execution leaves one with its id and ending, and nothing of its contents.
+
+    So does the audit log, with the address of the peer and not the one that a header names.
+    """
     with Service(tmp_path, "--log-format", "json") as service:
-        execution_id = service.execute({"command": "echo hush; exit 3", "env": {"A": "hush"}, "stdin": "hush"})["id"]
-        service.wait_log("execution finished")
+        request = {"command": "echo hush; exit 3", "env": {"A": "hush"}, "stdin": "hush"}
+        execution_id = service.execute(request, **{"X-Forwarded-For": "203.0.113.9"})["id"]
+        service.wait_log('"audit"')
     assert "hush" not in "".join(service.log)
     events = [json.loads(line) for line in service.log]
     (ended,) = [event for event in events if event["event"] == "execution finished"]
     assert (ended["execution"], ended["reason"], ended["level"]) == (execution_id, "exit_code", "info")
+    (audited,) = [event for event in events if event["logger"] == "audit"]
+    assert (audited["execution"], audited["reason"], audited["address"]) == (execution_id, "exit_code", "127.0.0.1")
 
 
 def _sleep_and_say(url: str) -> httpx.Response:

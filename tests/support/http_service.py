@@ -14,13 +14,16 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 
-from executor_api.app import create_app
+from executor_api.app import ways_to_tell
 from executor_api.domain.request import Isolation
 from executor_api.domain.template import GpuAllowance, Template
+from executor_api.http import application
 from executor_api.http.metrics import Metrics
 from executor_api.http.protocol import protocol
+from executor_api.http.routes import Api
 from executor_api.service.execution_service import ExecutionService, Limits
 from executor_api.service.sqlite_store import SqliteStore
+from executor_api.service.tenant_file import TenantFile
 from executor_api.settings import Settings
 from support.playback import WAITING, PlaybackBackend
 
@@ -40,6 +43,7 @@ class Service:
     backend: PlaybackBackend
     settings: Settings
     document: dict[str, Any]
+    audit: list[dict[str, Any]]
 
     async def count(self) -> int:
         """How many executions exist."""
@@ -72,27 +76,37 @@ async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
     """Serve until the block ends; calls that still wait are ended then."""
     backend, metrics = PlaybackBackend(), Metrics()
     limits = Limits(
-        max_concurrency=settings.max_concurrency, max_queue=settings.max_queue, keep_seconds=3600, keep_bytes=2**30
+        max_concurrency=settings.max_concurrency,
+        max_queue=settings.max_queue,
+        keep_seconds=3600,
+        keep_bytes=2**30,
+        tenants=TenantFile(settings.tenants).reload(TEMPLATES),
     )
     service = ExecutionService(
         backend, SqliteStore(tmp_path / "executions.sqlite3"), TEMPLATES, limits, metrics=metrics
     )
+    audit: list[dict[str, Any]] = []
+    service.audit.write = lambda event, **fields: audit.append({"event": event, **fields})
     await service.start()
-    app = create_app(service, settings, metrics)
+    ways = ways_to_tell(settings, {})
+    app = application.build(Api(service, settings, ways), metrics)
     async with (
         _listening(app, settings) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         document = (await client.get("/openapi.json")).json()
-        yield Service(client, port, service, backend, settings, document)
+        yield Service(client, port, service, backend, settings, document, audit)
         backend.release.set()
+    for way in ways:
+        await way.close()
     await service.stop(1)
 
 
 @contextlib.asynccontextmanager
 async def _listening(app: Starlette, settings: Settings) -> AsyncIterator[int]:
     """Serve on a free port. uvicorn's parts without its loop, which looks for a signal only every 0.1 s."""
-    config = uvicorn.Config(app, http=protocol(settings.body_timeout_seconds), lifespan="off", log_config=None)
+    http = protocol(settings.body_timeout_seconds)
+    config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, proxy_headers=False)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
