@@ -113,7 +113,8 @@ def raise_refusal(response: httpx.Response) -> NoReturn:
     """Raise what an answer that is no success says: a sentence for each wrong field."""
     status = response.status_code
     if status == httpx.codes.UNAUTHORIZED:
-        raise Refused("the service wants a valid API key; give it with --api-key or EXECUTOR_API_KEY")
+        why = (_problem(response) or {}).get("detail", "the service wants an API key")
+        raise Refused(f"{why}; give it with --api-key or EXECUTOR_API_KEY")
     kind = Unavailable if status in _BUSY or response.is_server_error else Refused
     raise kind("\n".join(_sentences(response)))
 

@@ -227,7 +227,7 @@ def _headers(status: int) -> dict[str, Any]:
 
 
 _DESCRIPTIONS = {200: "Done", 202: "Accepted; the call goes on", 503: "Not ready"}
-_SECURITY = {"type": "http", "scheme": "bearer", "description": "The service's API key, if it has one."}
+_SECURITY = {"type": "http", "scheme": "bearer", "description": "An API key or token, if the service asks who calls."}
 
 
 def document(title: str, version: str, description: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Kind:
 
 
 MALFORMED = Kind("malformed", 400, "This is no HTTP request", "Check the client or the proxy before this service.")
-UNAUTHORIZED = Kind("unauthorized", 401, "A valid API key is needed", "Send `Authorization: Bearer KEY`.")
+UNAUTHORIZED = Kind("unauthorized", 401, "A valid API key or token is needed", "Send `Authorization: Bearer KEY`.")
 FORBIDDEN = Kind("forbidden", 403, "This caller may not do that here", "`detail` says what it would take.")
 NOT_FOUND = Kind("not-found", 404, "There is no such thing here", "Check the id and the path; old executions go.")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "This path has no such method", "See the `Allow` header.")

@@ -85,7 +85,7 @@ class BearerDoor:
             self._metrics.auth_expired(method)
         return problems.ProblemError(
             problems.UNAUTHORIZED,
-            str(why or "send a key or token of this service as `Authorization: Bearer KEY`"),
+            str(why or "this service wants an API key or token: send it as `Authorization: Bearer KEY`"),
             headers={"WWW-Authenticate": "Bearer"},
             unread=True,
         )
