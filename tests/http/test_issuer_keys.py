@@ -10,6 +10,7 @@ from support.issuer import Issuer, published
 
 from executor_api.errors import ConfigurationError, UnavailableError
 from executor_api.http.auth.issuer_keys import (
+    LATE_SECONDS,
     REFRESH_SECONDS,
     RETRY_SECONDS,
     STALE_SECONDS,
@@ -78,6 +79,20 @@ async def test_old_keys_are_refreshed_beside_the_calls(issuer: Issuer, keys: Iss
     assert await keys.find("rsa", "RS256")
     assert await keys.find("rsa-new", "RS256")
     assert await keys.find("rsa", "RS256") is None
+    assert issuer.asked.count("/keys") == 2
+
+
+async def test_after_a_quiet_time_new_keys_are_waited_for(issuer: Issuer, keys: IssuerKeys, clock: Clock) -> None:
+    """A key that was taken back while nobody called does not open; an issuer that is away is waited for once only."""
+    await keys.find("rsa", "RS256")
+    issuer.keys = [published("rsa-new")]
+    clock.seconds += LATE_SECONDS + 1
+    assert await keys.find("rsa", "RS256") is None
+    await issuer.go()
+    clock.seconds += LATE_SECONDS + 1
+    assert await keys.find("rsa-new", "RS256")
+    assert keys.trouble
+    assert await keys.find("rsa-new", "RS256")
     assert issuer.asked.count("/keys") == 2
 
 

@@ -18,8 +18,10 @@ import structlog
 from executor_api.errors import ConfigurationError, UnavailableError
 from executor_api.http.auth.door import is_loopback
 
-REFRESH_SECONDS = 600.0
+REFRESH_SECONDS = 300.0
 """How old keys may be before they are fetched again, beside the calls."""
+LATE_SECONDS = 600.0
+"""How old they may be, where nobody has called for a while, before one who calls waits for new ones."""
 RETRY_SECONDS = 10.0
 """Least time between two attempts, whatever callers send."""
 STALE_SECONDS = 3600.0
@@ -76,12 +78,7 @@ class IssuerKeys:
 
         Raises `UnavailableError` if that takes keys that can't be had now.
         """
-        if self._age(self._fetched) > STALE_SECONDS:
-            await self._refreshed()
-            if self._age(self._fetched) > STALE_SECONDS:
-                raise self._unavailable()
-        elif self._age(self._fetched) > REFRESH_SECONDS:
-            self._refresh()
+        await self._keep_fresh()
         found = choose(self._keys, kid, algorithm)
         if found is None:
             await self._refreshed()
@@ -110,6 +107,16 @@ class IssuerKeys:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._fetching
         await self._client.aclose()
+
+    async def _keep_fresh(self) -> None:
+        """See to it that the keys are not too old. Raises `UnavailableError` if they are."""
+        age = self._age(self._fetched)
+        if age > STALE_SECONDS or (age > LATE_SECONDS and not self.trouble):
+            await self._refreshed()
+        elif age > REFRESH_SECONDS:
+            self._refresh()
+        if self._age(self._fetched) > STALE_SECONDS:
+            raise self._unavailable()
 
     async def _refreshed(self) -> None:
         """Wait for an attempt, unless the last one was just now."""
