@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 from datetime import UTC, datetime, timedelta
@@ -116,6 +117,15 @@ def test_who_edits_through_a_link_changes_the_file_behind_it(shell: Any, path: P
     made(shell.run("keys", "create", "--tenant", "blue", "--api-keys", str(link)))
     assert link.is_symlink()
     assert len(stored(path)) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for another user")
+def test_what_root_changes_stays_its_owners(shell: Any, path: Path) -> None:
+    """A service that runs as another user can read its keys after an administrator has revoked one."""
+    key_id, _ = made(shell.run("keys", "create", "--tenant", "blue", "--api-keys", str(path)))
+    os.chown(path, 65532, 65532)
+    assert shell.run("keys", "revoke", key_id, "--api-keys", str(path)).returncode == 0
+    assert (path.stat().st_uid, path.stat().st_gid, stored(path)) == (65532, 65532, [])
 
 
 def test_a_file_that_all_can_read_is_spoken_of(shell: Any, path: Path) -> None:

@@ -51,7 +51,7 @@ def test_on_loopback_it_answers_to_this_machine_by_name(tmp_path: Path, port: in
 def test_it_is_there_until_the_last_call_has_ended(tmp_path: Path, port: int) -> None:
     """While the service drains, a probe hears that it is stopping; then both ports are free and all ended well."""
     with Service(tmp_path, "--metrics-port", str(port)) as service:
-        execution_id = service.submit({"command": "echo started; read line < /dev/null; sleep 2"})
+        execution_id = service.submit({"command": "echo started; sleep 4"})
         service.wait_output(execution_id, "started")
         service.process.send_signal(signal.SIGTERM)
         service.wait_log("Shutting down")
