@@ -7,22 +7,17 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
 
 import structlog
 import uvicorn
-from starlette.applications import Starlette
 
 from executor_api import entrance
 from executor_api.backends.base import Backend
 from executor_api.domain.finding import Finding
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError
-from executor_api.http import application
-from executor_api.http.auth.api_keys import FileKeys
 from executor_api.http.auth.door import is_loopback
-from executor_api.http.auth.ways import SingleKey, Way
 from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_api.http.metrics import Metrics
 from executor_api.http.routes import Api
@@ -39,18 +34,6 @@ from executor_api.settings import Settings
 from executor_api.telemetry import audit_log
 
 _log = structlog.get_logger(__name__)
-
-
-def create_app(service: ExecutionService, settings: Settings, metrics: Metrics | None = None) -> Starlette:
-    """The HTTP application around a service, which whoever made it starts and stops."""
-    return application.build(Api(service, settings, ways_to_tell(settings, {})), metrics or Metrics())
-
-
-def ways_to_tell(settings: Settings, environ: Mapping[str, str]) -> list[Way]:
-    """The ways to tell callers that the settings open; none if they ask for none. Raises `ConfigurationError`."""
-    single = [SingleKey(settings.api_key)] if settings.api_key else []
-    several = [FileKeys(Path(settings.api_keys))] if settings.api_keys else []
-    return [*single, *several, *entrance.token_ways(settings, environ)]
 
 
 def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metrics | None = None) -> ExecutionService:
@@ -116,7 +99,7 @@ async def _serve(
 ) -> None:
     """On the first socket; on the second, if there is one, metrics and probes, until the last call has ended."""
     sock, *beside = sockets
-    metrics, ways = Metrics(), ways_to_tell(settings, environ)
+    metrics, ways = Metrics(), entrance.ways_to_tell(settings, environ)
     service = build_service(settings, environ, metrics)
     service.audit.write = audit_log()
     await service.start()

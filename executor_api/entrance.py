@@ -1,4 +1,4 @@
-"""Ways to tell callers: those by tokens of others are put together here, and all that can fail are examined."""
+"""Composition root of the ways to tell callers: put together as the settings say, and examined."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from typing import TYPE_CHECKING
 from executor_api.domain.caller import Scope
 from executor_api.domain.finding import Finding, fail, ok
 from executor_api.errors import ConfigurationError, UnavailableError
+from executor_api.http.auth.api_keys import FileKeys
 from executor_api.http.auth.key_file import read_keys
 from executor_api.http.auth.token_review import ServiceAccountTokens
-from executor_api.http.auth.ways import Way
+from executor_api.http.auth.ways import SingleKey, Way
 from executor_api.settings import Settings
 
 if TYPE_CHECKING:
     from executor_api.http.auth.oidc import OidcTokens
 
 
-def token_ways(settings: Settings, environ: Mapping[str, str]) -> list[Way]:
-    """The ways to tell callers by tokens of others that the settings open. Raises `ConfigurationError`."""
+def ways_to_tell(settings: Settings, environ: Mapping[str, str]) -> list[Way]:
+    """The ways to tell callers that the settings open; none if they ask for none. Raises `ConfigurationError`."""
     ways: list[Way] = []
+    if settings.api_key:
+        ways.append(SingleKey(settings.api_key))
+    if settings.api_keys:
+        ways.append(FileKeys(Path(settings.api_keys)))
     if settings.oidc_issuer or settings.oidc_audience:
         ways.append(_oidc(settings))
     if settings.token_review_audience:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from support.issuer import AUDIENCE, Issuer
 
-from executor_api.app import check_exposure, ways_to_tell
+from executor_api.app import check_exposure
 from executor_api.domain.finding import Finding, Verdict
-from executor_api.entrance import examine
+from executor_api.entrance import examine, ways_to_tell
 from executor_api.errors import ConfigurationError
 from executor_api.settings import Settings
 
@@ -56,7 +56,7 @@ def test_without_the_package_the_extra_is_named() -> None:
     """An installation without the extra does not serve half asked."""
     code = (
         "import sys; sys.modules['jwt'] = None\n"
-        "from executor_api.app import ways_to_tell\nfrom executor_api.settings import Settings\n"
+        "from executor_api.entrance import ways_to_tell\nfrom executor_api.settings import Settings\n"
         f"ways_to_tell(Settings(oidc_issuer={ISSUER!r}, oidc_audience='x'), {{}})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
