@@ -188,6 +188,8 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str], metrics: Metrics
             kubeconfig=settings.kubeconfig,
             context=settings.context,
             dispatch=DispatchMode(settings.dispatch),
+            require_network_policy=settings.require_network_policy,
+            port=settings.port,
             max_cold_starts=settings.max_cold_starts,
         ),
         environ,
@@ -210,6 +212,8 @@ async def _diagnose_kubernetes(
         kubeconfig=settings.kubeconfig,
         context=settings.context,
         dispatch=DispatchMode(settings.dispatch),
+        require_network_policy=settings.require_network_policy,
+        port=settings.port,
     )
     await examine(found, environ, templates.values(), tell)
 

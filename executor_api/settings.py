@@ -82,6 +82,10 @@ class Settings:
         "How runners are reached: pod IP, the API server's proxy, or whichever works.",
         choices=("auto", "pod-ip", "proxy"),
     )
+    require_network_policy: bool = _setting(
+        default=False,
+        help_text="Be ready only once a sandbox was seen to be kept from connecting to this service.",
+    )
     templates: str = _setting("", "YAML file of templates; empty: the built-in `default` only.")
     pool: int = _setting(
         0, "Sandboxes of template `default` that wait for calls in the cluster; 0: as the template file says."

@@ -26,7 +26,17 @@ GROUPS = {
         "tenants",
         "no_auth",
     ),
-    "Sandboxes": ("templates", "pool", "image", "namespace", "kubeconfig", "context", "dispatch", "master_key"),
+    "Sandboxes": (
+        "templates",
+        "pool",
+        "image",
+        "namespace",
+        "kubeconfig",
+        "context",
+        "dispatch",
+        "require_network_policy",
+        "master_key",
+    ),
     "Limits": (
         "max_concurrency",
         "max_cold_starts",

@@ -21,7 +21,11 @@ DENY_ALL = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
 async def _examined(
-    world: World, *templates: Template, dispatch: DispatchMode = DispatchMode.AUTO, namespace: str = NAMESPACE
+    world: World,
+    *templates: Template,
+    dispatch: DispatchMode = DispatchMode.AUTO,
+    namespace: str = NAMESPACE,
+    require_network_policy: bool = False,
 ) -> list[Finding]:
     settings = KubernetesSettings(
         master_key=MASTER_KEY,
@@ -29,6 +33,7 @@ async def _examined(
         image="sandbox:1",
         kubeconfig=str(world.kubeconfig()),
         dispatch=dispatch,
+        require_network_policy=require_network_policy,
     )
     found: list[Finding] = []
     await examine(settings, {}, templates or (DEFAULT,), found.append)
@@ -67,6 +72,7 @@ async def test_sound_cluster(sound: World) -> None:
         "network egress",
         "image",
         "reachability",
+        "network enforcement",
     ]
     assert "v1.2.3" in found[1].text
     assert len(sound.runners) == 1
@@ -315,3 +321,18 @@ async def test_network_of_the_cluster(sound: World) -> None:
     found = _bad(await _examined(sound))
     assert [check for check, _ in found] == ["network ingress", "network egress"]
     assert all("add a default-deny policy to namespace sandboxes" in text for _, text in found)
+
+
+@pytest.mark.parametrize(("required", "verdict"), [(False, "warn"), (True, "fail")])
+async def test_network_that_enforces_nothing(sound: World, *, required: bool, verdict: str) -> None:
+    """A sandbox that can connect to us shows it, whatever policies there are: a failure where that is required."""
+    sound.walled = False
+    ((found, text),) = _of(await _examined(sound, require_network_policy=required), "network enforcement")
+    assert (found, "one could connect to this service (127.0.0.1:" in text) == (verdict, True), text
+
+
+async def test_network_that_can_not_be_tried(sound: World) -> None:
+    """Where pod IPs lead elsewhere, nothing is said of the network but how to find out."""
+    sound.pod_ip = await sound.stranger()
+    ((found, text),) = _of(await _examined(sound), "network enforcement")
+    assert (found, "can't be told" in text, "run `executor-api doctor` in the cluster" in text) == ("warn", True, True)

@@ -40,6 +40,8 @@ class World:
         """Whether new pods get to run."""
         self.pool_running = True
         """Whether those of the pool do."""
+        self.walled = True
+        """Whether the network keeps pods from connecting to anything."""
         self.pod_ip: str | None = None
         """The address that pods claim to have; None: the one where their runner listens."""
         self._addresses = addresses
@@ -68,11 +70,13 @@ class World:
         pod = self.pod(job)
         env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
         runner = FakeRunner(self._addresses(), env[TOKEN_HASH_ENV], pod["metadata"]["uid"])
+        runner.walled, runner.elsewhere = self.walled, self.pod_ip is not None
         await runner.start()
         self.runners[job] = runner
         pod["fakeAddress"] = runner.ip
         pod["spec"]["nodeName"] = "node-1"
-        pod["status"].update(phase="Running", podIP=self.pod_ip or runner.ip)
+        ip = self.pod_ip or runner.ip
+        pod["status"].update(phase="Running", podIP=ip, podIPs=[{"ip": ip}])
         pod["status"]["containerStatuses"] = [{"name": "runner", "image": "i", "state": {"running": {}}}]
         await self.api.objects.put("pods", pod)
         return runner
@@ -131,6 +135,8 @@ class World:
         user: Mapping[str, Any] | None = None,
         owner: str = "",
         max_cold_starts: int = 16,
+        *,
+        require_network_policy: bool = False,
     ) -> KubernetesBackend:
         """A backend for this cluster, not started."""
         settings = KubernetesSettings(
@@ -141,6 +147,7 @@ class World:
             kubeconfig=str(self.kubeconfig(user)),
             dispatch=mode,
             max_cold_starts=max_cold_starts,
+            require_network_policy=require_network_policy,
         )
         backend = KubernetesBackend(settings, {}, check_seconds=0.5, metrics=self._metrics)
         self._backends.append(backend)
@@ -150,8 +157,7 @@ class World:
         """A backend whose pools are full, unless pods don't get to run."""
         backend = self.backend(owner=owner, max_cold_starts=max_cold_starts)
         backend.use_templates({item.name: item for item in (Template(name="default"), *templates)})
-        await backend.start()
-        await until(lambda: backend.health().ready)
+        await self.serving(backend)
         if self.pool_running:
             await until(lambda: all(pool.ready >= pool.desired for pool in backend.pools()))
         return backend
@@ -164,9 +170,20 @@ class World:
     async def started(self, mode: DispatchMode = DispatchMode.AUTO, owner: str = "") -> KubernetesBackend:
         """A backend that says it is ready."""
         backend = self.backend(mode, owner=owner)
+        await self.serving(backend)
+        return backend
+
+    async def serving(self, backend: KubernetesBackend) -> None:
+        """Start it; once it is ready, and has tried the network, nothing but calls make sandboxes."""
         await backend.start()
         await until(lambda: backend.health().ready)
-        return backend
+        if self.running:
+            await until(lambda: any("network policies" in note for note in backend.health().notes))
+            await until(lambda: not any(job.startswith("probe-") for job in self.jobs()))
+
+    def jobs(self) -> list[str]:
+        """Names of all Jobs."""
+        return [job["metadata"]["name"] for job in self.api.objects.all("jobs")]
 
     async def close(self) -> None:
         """End everything."""

@@ -22,10 +22,13 @@ from executor_api.backends.kubernetes.client import ApiClient
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.credentials import Credentials, load
 from executor_api.backends.kubernetes.dialer import Dialer, Way
+from executor_api.backends.kubernetes.enforcement import Verdict
 from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
 from executor_api.backends.kubernetes.leader import Leadership
 from executor_api.backends.kubernetes.metrics import KubernetesMetrics, NoMetrics
+from executor_api.backends.kubernetes.network_probe import Places, probe, probe_claim
+from executor_api.backends.kubernetes.network_watch import NetworkWatch
 from executor_api.backends.kubernetes.pool_keeper import keep_pools
 from executor_api.backends.kubernetes.rehearsal import rehearse
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
@@ -73,6 +76,7 @@ class KubernetesBackend:
         self._cluster: Cluster | None = None
         self._supply: Supply | None = None
         self._leadership: Leadership | None = None
+        self._network = NetworkWatch(self._probe, required=settings.require_network_policy)
         self._problems: tuple[str, ...] = ("the Kubernetes backend is not connected yet",)
         self._task: asyncio.Task[None] | None = None
         self._rehearsed = False
@@ -94,11 +98,15 @@ class KubernetesBackend:
     def health(self) -> Health:
         """Ready while calls can be expected to run."""
         image = self._images.problem(self._image)
-        problems = self._problems or tuple(text for text in (*self._interruptions(), image) if text)
+        problems = self._problems or tuple(
+            text for text in (*self._interruptions(), image, self._network.problem) if text
+        )
         way = self._cluster and self._cluster.dialer.way
         notes = [f"runners are reached by {way}"] if way else []
         if self._leadership is not None and self._leadership.problem:
             notes.append(f"this process keeps the pools as if it were alone: {self._leadership.problem}")
+        if self._network.note and not self._network.problem:
+            notes.append(self._network.note)
         return Health(not problems, problems, (*notes, *self._images.others(self._image)))
 
     def use_templates(self, templates: Mapping[str, Template]) -> None:
@@ -213,6 +221,7 @@ class KubernetesBackend:
                 group.create_task(self._follow(cluster, cluster.pods, "pods", names.pods_path(cluster.namespace)))
                 group.create_task(self._follow(cluster, cluster.jobs, "jobs", names.jobs_path(cluster.namespace)))
                 group.create_task(self._check(cluster, credentials))
+                group.create_task(self._network.run())
                 group.create_task(keep_pools(leadership, supply.pools.keeper, cluster.jobs))
         except Exception as error:  # noqa: BLE001 - see above
             _log.exception("the Kubernetes backend stumbled", exc_info=error)
@@ -247,6 +256,8 @@ class KubernetesBackend:
             if tuple(found) != self._problems:
                 _log.info("cluster checked", problems=found, host=cluster.client.host)
             self._problems = tuple(found)
+            if not found:
+                self._network.cleared.set()
             await asyncio.sleep(RETRY_SECONDS if found else self._check_seconds)
 
     async def _owner_problem(self, cluster: Cluster, credentials: Credentials) -> list[str]:
@@ -269,3 +280,14 @@ class KubernetesBackend:
         finally:
             self._rehearsing.discard(name)
         return [problem] if problem else []
+
+    async def _probe(self) -> Verdict:
+        cluster, supply = self._connected()
+        template, name = self._templates[_SAMPLE], f"probe-{secrets.token_hex(4)}"
+        api = cluster.client.host if cluster.client.in_cluster else ""
+        self._rehearsing.add(name)
+        try:
+            making = supply.make(name, probe_claim(template))
+            return await probe(making, template, Places(cluster.namespace, self._settings.port, api))
+        finally:
+            self._rehearsing.discard(name)

@@ -56,6 +56,7 @@ class ApiClient:
         # Proxies of the environment hold as for any client; a kubeconfig's own proxy goes first.
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=READ_BUFFER, trust_env=True)
         self.host = credentials.host
+        self.in_cluster = credentials.in_cluster
 
     async def __aenter__(self) -> Self:
         return self

@@ -28,6 +28,8 @@ class Credentials:
     """Address, trust and a token that stays fresh. Made by `load`."""
 
     def __init__(self, configuration: Any, loader: Any | None, source: str, load_again: Load | None = None) -> None:
+        self.in_cluster = loader is None
+        """Whether they are those of the pod that we are in."""
         self._configuration = configuration
         self._load_again = load_again
         self._loader = loader  # None in a cluster, where the configuration re-reads its token by itself

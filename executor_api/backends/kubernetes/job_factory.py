@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 from executor_api.backends.base import Claim
 from executor_api.backends.kubernetes.job_template import Tree, load_skeleton
@@ -89,7 +90,11 @@ def reuse_deadline(of: Plan) -> int:
     return ceil(template.reuse.max_age_seconds + template.reuse.max_idle_seconds + longest)
 
 
-def single_use(template: Template) -> Plan:
-    """A call that asks for nothing but the template's defaults, and for a sandbox that goes with it."""
-    request = ExecutionRequest(command="true", template=template.name, isolation=template.isolation[0])
+def single_use(template: Template, **call: Any) -> Plan:
+    """A call that asks for nothing but the template's defaults, and for a sandbox that goes with it.
+
+    ``call``: what it runs, if that matters.
+    """
+    what = call or {"command": "true"}
+    request = ExecutionRequest(**what, template=template.name, isolation=template.isolation[0])
     return replace(plan(request, {template.name: template}), request=request.model_copy(update=_SINGLE_USE))

@@ -1,4 +1,4 @@
-"""Which NetworkPolicies concern sandboxes. Pure; whether the cluster's network enforces them can't be seen here."""
+"""Which NetworkPolicies concern sandboxes. Pure; whether the network enforces them is for `enforcement` to say."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _judge_one(
     check = f"network {direction.lower()}"
     concerned = [item["spec"] for item in policies if direction in _types(item["spec"])]
     if all(any(selects(spec.get("podSelector") or {}, labels) for spec in concerned) for labels in pods):
-        return ok(check, "a NetworkPolicy selects sandboxes; see that the cluster's network enforces it")
+        return ok(check, "a NetworkPolicy selects sandboxes")
     text = f"no NetworkPolicy selects sandboxes for {direction.lower()}, so {_DANGERS[direction]}"
     return warn(check, f"{text}; add a default-deny policy to namespace {namespace}")
 

@@ -36,12 +36,17 @@ async def rehearse(sandbox: KubernetesSandbox) -> str | None:
     except TimeoutError:
         _log.warning("the rehearsal's sandbox takes long to start")
     finally:
-        try:
-            async with asyncio.timeout(_RELEASE_SECONDS):
-                await sandbox.release()
-        except TimeoutError:
-            _log.warning("the rehearsal's Job could not be deleted yet")
+        await remove(sandbox)
     return None
+
+
+async def remove(sandbox: KubernetesSandbox) -> None:
+    """Remove one that no execution wants; if that takes long, it is garbage."""
+    try:
+        async with asyncio.timeout(_RELEASE_SECONDS):
+            await sandbox.release()
+    except TimeoutError:
+        _log.warning("a Job could not be deleted yet", job=sandbox.details.job)
 
 
 def refusal(error: SandboxFailedError) -> str | None:

@@ -96,7 +96,7 @@ class KubernetesSandbox:
     @property
     def details(self) -> SandboxDetails:
         """Names, as far as the cluster has given them."""
-        pod = self._pod
+        pod = self.pod
         details = SandboxDetails(
             name=self._identity.job,
             backend="kubernetes",
@@ -106,6 +106,11 @@ class KubernetesSandbox:
         if pod is None:
             return details
         return dataclasses.replace(details, pod=pod.name, pod_uid=pod.uid, node=pod.node)
+
+    @property
+    def pod(self) -> PodSnapshot | None:
+        """Its pod as last seen."""
+        return self._own.now
 
     @property
     def timings(self) -> SandboxTimings:
@@ -138,7 +143,7 @@ class KubernetesSandbox:
 
     async def dispatch(self, call: bytes) -> AsyncGenerator[bytes, None]:
         """Send the call and yield the journal. Raises `ClaimedError`, `ConnectionLostError` and `NotTakenError`."""
-        pod = self._pod
+        pod = self.pod
         request = RunnerRequest(
             method="POST",
             path=CALL_PATH,
@@ -169,7 +174,7 @@ class KubernetesSandbox:
 
     async def alive(self) -> bool:
         """Whether the pod is there and has not ended, as last seen; a pod not seen yet may still come."""
-        pod = self._pod
+        pod = self.pod
         return not pod.ended if pod is not None else not await self._cluster.pods.listed(0)
 
     async def last_words(self) -> LastWords:
@@ -192,14 +197,14 @@ class KubernetesSandbox:
         self._released = True
         if await self._ties.kept(sound=sound):
             return
-        if self._identity.keep_finished and self._pod is not None:
+        if self._identity.keep_finished and self.pod is not None:
             await self._tell_done()
             return
         _, deleted = await asyncio.gather(self._tell_done(), self._cluster.delete_job(self._identity.job))
         self._released = deleted
 
     async def _tell_done(self) -> None:
-        pod = self._pod
+        pod = self.pod
         if pod is not None and pod.dialable and not pod.deleting:
             with contextlib.suppress(ConnectionLostError):
                 await self._tell("POST", DONE_PATH)
@@ -254,9 +259,5 @@ class KubernetesSandbox:
         return {"execution": self._identity.execution_id}
 
     def _booting(self, deadline: float) -> bool:
-        pod = self._pod
+        pod = self.pod
         return self._cluster.clock() < deadline and pod is not None and pod.dialable
-
-    @property
-    def _pod(self) -> PodSnapshot | None:
-        return self._own.now

@@ -37,6 +37,10 @@ class KubernetesSettings:
 
     owner_lease: str = ""
     """Lease in the namespace that owns what is made there; empty: nothing does."""
+    require_network_policy: bool = False
+    """Whether calls must wait until the network was seen to hold a sandbox."""
+    port: int = 0
+    """Port where this service serves; 0: not known."""
     max_cold_starts: int = 64
     """Sandboxes made for calls at once; those of the pools come on top."""
 

@@ -64,6 +64,7 @@ class PodSnapshot:
     reason: str = ""
     message: str = ""
     ip: str | None = None
+    ips: tuple[str, ...] = ()  # one of each IP family that it has
     node: str | None = None
     image: str | None = None
     conditions: tuple[Condition, ...] = ()
@@ -146,6 +147,7 @@ def parse_pod(pod: Raw) -> PodSnapshot:
         reason=status.get("reason") or "",
         message=status.get("message") or "",
         ip=status.get("podIP") or None,
+        ips=tuple(item["ip"] for item in status.get("podIPs") or [] if item.get("ip")),
         node=pod.get("spec", {}).get("nodeName"),
         image=container.get("image") or None,
         conditions=_conditions(status),

@@ -10,18 +10,20 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from executor_api.backends.base import Claim, ConnectionLostError, SandboxFailedError
+from executor_api.backends.base import ConnectionLostError, SandboxFailedError
 from executor_api.backends.kubernetes import names, rehearsal
 from executor_api.backends.kubernetes.asking import runner_answers
 from executor_api.backends.kubernetes.cache import JobCache, PodCache
 from executor_api.backends.kubernetes.client import ApiClient
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.dialer import Dialer, Way
+from executor_api.backends.kubernetes.enforcement import finding
 from executor_api.backends.kubernetes.images import ImageHealth
-from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
+from executor_api.backends.kubernetes.job_factory import JobFactory
 from executor_api.backends.kubernetes.metrics import NoMetrics
+from executor_api.backends.kubernetes.network_probe import Places, examine, probe_claim
+from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox
 from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings
-from executor_api.backends.kubernetes.startup import Startup
 from executor_api.backends.kubernetes.watch import Collection, watch_forever
 from executor_api.domain.finding import Finding, fail, ok
 from executor_api.domain.outcome import Reason
@@ -43,16 +45,19 @@ Ways = Mapping[Way, str]
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """One image: how long its sandbox took to start, and what was found out then."""
+    """One image: how long its sandbox took to start, and what was found out then. ``network``: if it was tried."""
 
     seconds: float
     ways: Ways
+    network: Finding | None
 
 
 async def try_images(
     client: ApiClient, settings: KubernetesSettings, factory: JobFactory, templates: Iterable[Template]
 ) -> tuple[list[Finding], Way | None]:
     """One sandbox for the first template of each image, one after the other, each removed again.
+
+    The first that starts shows, too, whether network policies hold it.
 
     Returns the way to runners that is used, too, if one was found. Raises `UnavailableError`.
     """
@@ -62,11 +67,11 @@ async def try_images(
     found, used = [], None
     async with _connected(client, settings) as cluster:
         for image, template in first.items():
-            tried = await _try(cluster, factory, template)
+            tried = await _try(cluster, factory, template, settings if used is None else None)
             found.append(_image(image, tried))
             if isinstance(tried, _Tried) and used is None:
                 used = _used(tried.ways, settings.dispatch)
-                found.append(_reach(tried.ways, used))
+                found += [_reach(tried.ways, used), *([tried.network] if tried.network else [])]
     return found, used
 
 
@@ -85,18 +90,46 @@ async def _connected(client: ApiClient, settings: KubernetesSettings) -> AsyncIt
             await asyncio.wait({following})
 
 
-async def _try(cluster: Cluster, factory: JobFactory, template: Template) -> _Tried | SandboxFailedError:
+async def _try(
+    cluster: Cluster, factory: JobFactory, template: Template, settings: KubernetesSettings | None
+) -> _Tried | SandboxFailedError:
+    """``settings``: given where the network is to be tried, too."""
     name = f"doctor-{secrets.token_hex(4)}"
     began = cluster.clock()
     try:
-        await cluster.create_job(factory.for_call(name, Claim(rehearsal.EXECUTION, "", single_use(template))))
-        deadline = began + min(template.start_seconds, START_SECONDS)
-        await Startup(cluster, name, began, deadline).wait()
-        return _Tried(cluster.clock() - began, await _ways(cluster, name))
+        await cluster.create_job(factory.for_call(name, probe_claim(template)))
+        sandbox = KubernetesSandbox(cluster, _identity(name, factory, template, began), ImageHealth())
+        await sandbox.ready()
+        seconds, ways = cluster.clock() - began, await _ways(cluster, name)
+        network = (
+            None
+            if settings is None or all(ways.values())
+            else await _network(cluster.client, sandbox, template, settings)
+        )
+        return _Tried(seconds, ways, network)
     except SandboxFailedError as error:
         return error
     finally:
         await cluster.delete_job(name)
+
+
+def _identity(name: str, factory: JobFactory, template: Template, began: float) -> Identity:
+    return Identity(
+        job=name,
+        execution_id=rehearsal.EXECUTION,
+        token=factory.token(name),
+        image=factory.image(template),
+        created=began,
+        deadline=began + min(template.start_seconds, START_SECONDS),
+        keep_finished=False,
+    )
+
+
+async def _network(
+    client: ApiClient, sandbox: KubernetesSandbox, template: Template, settings: KubernetesSettings
+) -> Finding:
+    places = Places(settings.namespace, settings.port, client.host if client.in_cluster else "")
+    return finding(await examine(sandbox, template, places), required=settings.require_network_policy)
 
 
 async def _ways(cluster: Cluster, job: str) -> Ways:

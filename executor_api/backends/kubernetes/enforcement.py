@@ -1,0 +1,112 @@
+"""Whether the cluster's network enforces network policies, from what a sandbox could reach. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from executor_api.backends.kubernetes.probe_code import OPEN, STRANGE
+from executor_api.domain.finding import Finding, fail, ok, warn
+
+
+class Enforced(Enum):
+    """What is known of it."""
+
+    YES = auto()
+    NO = auto()
+    UNKNOWN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """With a sentence that says why and, unless all is well, what to do."""
+
+    enforced: Enforced
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Something that a sandbox must not reach, though it is there.
+
+    ``greeting``: the text by which it shows; "": to be connected is enough. ``caller``: our end of a connection to the
+    sandbox's runner, where only that proves that there is a way between the two; None: there is one.
+    """
+
+    what: str
+    address: str
+    port: int
+    greeting: str = ""
+    caller: tuple[str, int] | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.what} ({host}:{self.port})"
+
+
+def unknown(why: str) -> Verdict:
+    """``why`` says what to do about it."""
+    return Verdict(Enforced.UNKNOWN, f"whether network policies are enforced can't be told: {why}")
+
+
+def judge(doors: Sequence[Door], found: Mapping[str, Any], namespace: str) -> Verdict:
+    """Judge what `probe_code.look` found at these doors.
+
+    One that stands open is proof, and so is one that is shut while we can see both that it is there and that a way
+    leads to it.
+    """
+    try:
+        callers = {(str(address), int(port)) for address, port in found["callers"]}
+        seen = [(door, str(item["outcome"]), float(item["open_seconds"])) for door, item in _pairs(doors, found)]
+    except (KeyError, TypeError, ValueError):
+        return unknown("the answer of the sandbox that was to try it can't be read; see that its image has our runner")
+    reached = [door for door, outcome, _ in seen if outcome == OPEN]
+    if reached:
+        return Verdict(Enforced.NO, _not_enforced(reached, namespace))
+    shut = [
+        (door, seconds)
+        for door, outcome, seconds in seen
+        if outcome != STRANGE and (door.caller is None or door.caller in callers)
+    ]
+    if shut:
+        return Verdict(Enforced.YES, _enforced(shut))
+    if any(outcome == STRANGE for _, outcome, _ in seen):
+        return unknown(
+            "something else answers sandboxes in this service's place, a service mesh for example; leave them out of it"
+        )
+    return unknown(
+        "sandboxes see this service at another address than its own; run `executor-api doctor` in the cluster to know"
+    )
+
+
+def finding(verdict: Verdict, *, required: bool) -> Finding:
+    """For `executor-api doctor`."""
+    check = "network enforcement"
+    if verdict.enforced is Enforced.YES:
+        return ok(check, verdict.text)
+    return (fail if required else warn)(check, verdict.text)
+
+
+def _pairs(doors: Sequence[Door], found: Mapping[str, Any]) -> list[tuple[Door, Mapping[str, Any]]]:
+    return list(zip(doors, found["doors"], strict=True))
+
+
+def _not_enforced(reached: Sequence[Door], namespace: str) -> str:
+    what = " and ".join(map(str, reached))
+    return (
+        f"network policies do not hold sandboxes: one could connect to {what}; have a default-deny policy in namespace "
+        f"{namespace}, as the chart makes it, and a network plugin that enforces policies"
+    )
+
+
+def _enforced(shut: Sequence[tuple[Door, float]]) -> str:
+    what, late = " and ".join(str(door) for door, _ in shut), max(seconds for _, seconds in shut)
+    text = f"network policies are enforced: a sandbox could not connect to {what}"
+    if not late:
+        return text
+    return (
+        f"{text}, once it was {late:.1f} s old: the network needs that long, so let sandboxes wait before they get a "
+        "call (`--pool`)"
+    )

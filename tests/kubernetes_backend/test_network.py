@@ -1,0 +1,147 @@
+"""Whether the network holds a sandbox: what is tried in it, how that is judged, and how the service says so."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from executor_api.backends.kubernetes.enforcement import Door, Enforced, Verdict, judge, unknown
+from executor_api.backends.kubernetes.network_watch import NetworkWatch
+from executor_api.backends.kubernetes.probe_code import OPEN, STRANGE, look
+from kubernetes_backend.world import World, until
+
+CALLER = ("10.0.0.5", 40000)
+OURS = Door("this service", "10.0.0.5", 8000, "HTTP/1.", CALLER)
+API = Door("the API server", "fd00::1", 443)
+SHUT = "TimeoutError: timed out"
+
+
+def _found(*outcomes: tuple[str, float], callers: Any = (CALLER,)) -> dict[str, Any]:
+    return {"doors": [{"outcome": what, "open_seconds": late} for what, late in outcomes], "callers": list(callers)}
+
+
+@pytest.mark.parametrize(
+    ("doors", "found", "enforced", "part"),
+    [
+        ([OURS], _found((SHUT, 0)), Enforced.YES, "could not connect to this service (10.0.0.5:8000)"),
+        ([OURS], _found(("ConnectionRefusedError: refused", 0)), Enforced.YES, "could not connect"),
+        ([OURS], _found((SHUT, 0.75)), Enforced.YES, "once it was 0.8 s old"),
+        ([OURS], _found((OPEN, 5)), Enforced.NO, "default-deny policy in namespace n"),
+        ([OURS], _found((OPEN, 5), callers=[]), Enforced.NO, "this service"),
+        ([OURS, API], _found((SHUT, 0), (OPEN, 5)), Enforced.NO, "connect to the API server ([fd00::1]:443)"),
+        ([OURS, API], _found((STRANGE, 0), (SHUT, 0)), Enforced.YES, "the API server"),
+        ([OURS], _found((STRANGE, 0)), Enforced.UNKNOWN, "service mesh"),
+        ([OURS], _found((SHUT, 0), callers=[("192.0.2.1", 40000)]), Enforced.UNKNOWN, "another address"),
+        ([OURS], {"doors": []}, Enforced.UNKNOWN, "can't be read"),
+        ([OURS], _found(), Enforced.UNKNOWN, "can't be read"),
+        ([OURS], {"doors": [1], "callers": []}, Enforced.UNKNOWN, "can't be read"),
+    ],
+)
+def test_judgement(doors: list[Door], found: dict[str, Any], enforced: Enforced, part: str) -> None:
+    """A door that stands open is proof; a shut one only if it is there, and a way leads to it."""
+    verdict = judge(doors, found, "n")
+    assert (verdict.enforced, part in verdict.text) == (enforced, True), verdict
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    try:
+        with socket.create_server((request.param, 0), family=family) as found:
+            yield found
+    except OSError as error:
+        pytest.skip(f"no listener at {request.param}: {error}")
+
+
+def test_what_is_tried_in_a_sandbox(listener: socket.socket) -> None:
+    """Over either IP family: an open door, one that somebody else answers, a shut one, and who is connected to us."""
+    address, port = listener.getsockname()[:2]
+    with ExitStack() as stack:
+        caller = stack.enter_context(socket.create_connection((address, port)))
+        stack.enter_context(listener.accept()[0])
+        with socket.create_server((address, 0), family=listener.family) as closed:
+            nobody = closed.getsockname()[1]
+        doors = [(address, port, ""), (address, port, "our greeting"), (address, nobody, "")]
+        found = look(doors, port, 0.3, 0.3)
+        assert caller.getsockname()[:2] in found["callers"]
+    opened, strange, shut = found["doors"]
+    assert (opened["outcome"], strange["outcome"]) == (OPEN, STRANGE)
+    assert opened["open_seconds"] > 0, "it was tried again"
+    assert shut["outcome"].startswith("ConnectionRefusedError")
+
+
+async def test_an_enforcing_network_is_noted(world: World) -> None:
+    """A service finds out by itself, says so, and leaves no sandbox behind."""
+    backend = await world.started()
+    await until(lambda: any("network policies are enforced" in note for note in backend.health().notes))
+    await until(lambda: not world.api.objects.all("jobs"))
+    assert backend.health().ready
+
+
+async def test_a_network_that_enforces_nothing_is_noted(world: World) -> None:
+    """Calls run all the same, unless the operator wants it otherwise."""
+    world.walled = False
+    backend = await world.started()
+    await until(lambda: any("network policies do not hold sandboxes" in note for note in backend.health().notes))
+    assert backend.health().ready
+
+
+async def test_enforcement_can_be_required(world: World) -> None:
+    """The service is not ready before it has seen its network enforce policies, and says what it waits for."""
+    world.walled = False
+    backend = world.backend(require_network_policy=True)
+    await backend.start()
+    await until(lambda: any("is being tried" in text for text in backend.health().problems))
+    await until(lambda: any("do not hold sandboxes" in text for text in backend.health().problems))
+    assert not backend.health().ready
+    await backend.stop()
+    world.walled = True
+    again = world.backend(require_network_policy=True)
+    await again.start()
+    await until(lambda: again.health().ready)
+    assert any("network policies are enforced" in note for note in again.health().notes)
+
+
+async def test_without_a_way_to_sandboxes_it_stays_unknown(world: World) -> None:
+    """A service that reaches runners through the API server only can't tell, and calls run."""
+    world.pod_ip = await world.stranger()
+    backend = await world.started()
+    await until(lambda: any("can't be told" in note for note in backend.health().notes))
+    assert backend.health().ready
+
+
+async def test_what_is_known_holds_until_the_opposite_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that could not be made takes nothing back; one that shows the opposite does."""
+    monkeypatch.setattr("executor_api.backends.kubernetes.network_watch.SURE_SECONDS", 0.0)
+    monkeypatch.setattr("executor_api.backends.kubernetes.network_watch.FIRST_SECONDS", 0.0)
+    yes, no = Verdict(Enforced.YES, "enforced"), Verdict(Enforced.NO, "not enforced")
+    results = [unknown("busy"), yes, unknown("busy"), no, unknown("busy")]
+    known: list[tuple[str, bool]] = []
+    done = asyncio.Event()
+
+    async def try_it() -> Verdict:
+        known.append((watch.note, bool(watch.problem)))
+        if not results:
+            done.set()
+            await asyncio.Event().wait()
+        return results.pop(0)
+
+    watch = NetworkWatch(try_it, required=True)
+    watch.cleared.set()
+    running = asyncio.create_task(watch.run())
+    await done.wait()
+    running.cancel()
+    busy = unknown("busy").text
+    assert known == [
+        ("", True),
+        (busy, True),
+        ("enforced", False),
+        ("enforced", False),
+        ("not enforced", True),
+        ("not enforced", True),
+    ]
