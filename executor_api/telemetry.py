@@ -11,7 +11,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
-_QUIET = {"uvicorn.access": logging.WARNING, "asyncio": logging.WARNING}
+_QUIET = {"uvicorn.access": logging.WARNING, "asyncio": logging.WARNING, "httpx": logging.WARNING}
 
 
 class _Lines:
