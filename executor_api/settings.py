@@ -111,7 +111,9 @@ class Settings:
         1000, "Executions that may wait; more get 429, unless their tenant has less than its share waiting."
     )
     sync_wait_seconds: float = _setting(300.0, "How long `POST /execute` holds the connection before it answers 202.")
-    max_body_bytes: int = _setting(32 * MIB, "Largest request body.")
+    max_body_bytes: int = _setting(
+        32 * MIB, "Largest request body; of bodies on their way at once eight times as much, a tenant's half of it."
+    )
     body_timeout_seconds: float = _setting(
         30.0, "How long a request's head may take, and its body may pause or be late."
     )

@@ -3,24 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from executor_api.http.problems import BODY_TIMEOUT, BODY_TOO_LARGE, INVALID_HEADER, ProblemError, invalid
+from executor_api.http.problems import (
+    BODY_TIMEOUT,
+    BODY_TOO_LARGE,
+    INVALID_HEADER,
+    SATURATED,
+    ProblemError,
+    invalid,
+)
 
 _SLOWEST = 4096
 """Bytes a second, or nobody would ever tell a slow client from one that only wants to hold a connection."""
 _LINGER_BYTES = 16 * 1024 * 1024
 _LINGER_SECONDS = 2.0
+_ROOM_SECONDS = "1"
+"""When to come again for room: the bodies that have it may pass soon, or be given up."""
 
 
-async def read_json_body(request: Request, max_bytes: int, pause_seconds: float) -> bytes:
-    """Return the whole body.
+class BodyRoom:
+    """Memory for bodies that are on their way, of which one tenant has at most half."""
+
+    def __init__(self) -> None:
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def of(self, tenant: str, most: int) -> Iterator[Callable[[int], None]]:
+        """Yields what takes so many bytes for one body, until the block ends. That raises `ProblemError`.
+
+        ``most``: bytes of all bodies together.
+        """
+        held = 0
+
+        def take(count: int) -> None:
+            nonlocal held
+            if self._held[tenant] + count > most // 2 or self._held.total() + count > most:
+                detail = "bodies on their way fill the memory for them"
+                raise ProblemError(SATURATED, detail, headers={"Retry-After": _ROOM_SECONDS}, unread=True)
+            held += count
+            self._held[tenant] += count
+
+        try:
+            yield take
+        finally:
+            self._held[tenant] -= held
+            if not self._held[tenant]:
+                del self._held[tenant]
+
+
+async def read_json_body(request: Request, max_bytes: int, pause_seconds: float, take: Callable[[int], None]) -> bytes:
+    """Return the whole body. ``take`` is told of each piece.
 
     Raises `ProblemError` for another content type, beyond ``max_bytes``, after a pause of ``pause_seconds`` and for a
-    body that lags so far behind `_SLOWEST`, and ``ClientDisconnect`` if the client goes away.
+    body that lags so far behind `_SLOWEST`, ``ClientDisconnect`` if the client goes away, and whatever ``take`` does.
     """
     _check_content_type(request.headers.get("content-type", ""))
     declared = request.headers.get("content-length", "0")
@@ -31,6 +73,7 @@ async def read_json_body(request: Request, max_bytes: int, pause_seconds: float)
     try:
         async with asyncio.timeout_at(until) as patience:
             async for chunk in request.stream():
+                take(len(chunk))
                 chunks += chunk
                 if len(chunks) > max_bytes:
                     raise _too_large(max_bytes)

@@ -9,6 +9,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from executor_api.http import problems
+from executor_api.http.crowd import Crowd
 
 MOST_HEAD_BYTES = 128 * 1024
 
@@ -16,9 +17,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. uvicorn itself collects a head for as long as its bytes come."""
+    """One connection. uvicorn itself collects a head for as long as its bytes come, and takes who comes."""
 
     head_seconds: ClassVar[float]
+    crowd: ClassVar[Crowd[Protocol]]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -30,10 +32,14 @@ class Protocol(HttpToolsProtocol):
         """Expect a head."""
         super().connection_made(transport)
         self._watch_head()
+        goes = self.crowd.enter(self)
+        if goes is not None:
+            goes.transport.abort()  # at once: the one that came needs its descriptor
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget it."""
         self._stop_timer()
+        self.crowd.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -49,12 +55,19 @@ class Protocol(HttpToolsProtocol):
         """The body is bounded elsewhere."""
         self._in_head = False
         self._stop_timer()
+        self.crowd.speaks(self)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The next head may follow."""
         self._in_head, self._head_bytes = True, 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Who keeps the connection for later can be told to go."""
+        if not self.pipeline and not self.transport.is_closing():
+            self.crowd.falls_silent(self)
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words for all of them
         """Answer what is no HTTP."""
@@ -87,6 +100,9 @@ class Protocol(HttpToolsProtocol):
             self._head_timer = None
 
 
-def protocol(head_seconds: float) -> type[Protocol]:
-    """The protocol for uvicorn, which makes its instances itself. ``head_seconds`` is what a whole head may take."""
-    return type("BoundedProtocol", (Protocol,), {"head_seconds": head_seconds})
+def protocol(head_seconds: float, most: int) -> type[Protocol]:
+    """The protocol for uvicorn, which makes its instances itself.
+
+    ``head_seconds`` is what a whole head may take; there are ``most`` connections at once.
+    """
+    return type("BoundedProtocol", (Protocol,), {"head_seconds": head_seconds, "crowd": Crowd(most)})

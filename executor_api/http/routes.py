@@ -19,7 +19,7 @@ from executor_api.http import headers, problems, render, sse
 from executor_api.http.audit import address_of
 from executor_api.http.auth.access import caller_of
 from executor_api.http.auth.ways import Way
-from executor_api.http.body import read_json_body
+from executor_api.http.body import BodyRoom, read_json_body
 from executor_api.http.query import list_query
 from executor_api.http.validation import parse_request
 from executor_api.http.waiting import Waiting
@@ -28,6 +28,8 @@ from executor_api.settings import Settings
 
 _JSON = "application/json"
 _SMALL_BODY = 64 * 1024
+_BODIES = 8
+"""So many bodies of the largest size may be on their way at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +40,16 @@ class Api:
     settings: Settings
     ways: Sequence[Way] = ()
     waiting: Waiting = field(default_factory=Waiting)
+    room: BodyRoom = field(default_factory=BodyRoom)
 
     async def execute(self, request: Request) -> Response:
         """Run one call: code in a language, or a command."""
         self._arrive(request)
         preference = self._preference(request)
-        key = headers.idempotency_key(request.headers.get("idempotency-key"))
         try:
-            body = await read_json_body(request, self.settings.max_body_bytes, self.settings.body_timeout_seconds)
+            submission = await self._submission(request)
         except ClientDisconnect:
             return _unread()
-        caller = caller_of(request)
-        submission = Submission(
-            request=parse_request(body),
-            tenant=caller.tenant,
-            origin=Origin(caller.name, caller.way, address_of(request.scope)),
-            idempotency_key=key,
-            traceparent=headers.traceparent(request.headers.get("traceparent")),
-        )
         execution = await self.service.submit(submission)
         location = _location(request, execution)
         if headers.wants_events(request.headers.get("accept", "")):
@@ -142,6 +136,21 @@ class Api:
             problem = problems.of_error(error)
             problem.unread = True
             raise problem from None
+
+    async def _submission(self, request: Request) -> Submission:
+        """Read what is submitted. Raises `ProblemError` and ``ClientDisconnect``."""
+        caller, settings = caller_of(request), self.settings
+        key = headers.idempotency_key(request.headers.get("idempotency-key"))
+        with self.room.of(caller.tenant, _BODIES * settings.max_body_bytes) as take:
+            body = await read_json_body(request, settings.max_body_bytes, settings.body_timeout_seconds, take)
+            parsed = parse_request(body)
+        return Submission(
+            request=parsed,
+            tenant=caller.tenant,
+            origin=Origin(caller.name, caller.way, address_of(request.scope)),
+            idempotency_key=key,
+            traceparent=headers.traceparent(request.headers.get("traceparent")),
+        )
 
     def _preference(self, request: Request) -> headers.Preference:
         return headers.preference(request.headers.getlist("prefer"), self.settings.sync_wait_seconds)

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from executor_api.errors import ConfigurationError
 from executor_api.http import application
+from executor_api.http.crowd import most_connections
 from executor_api.http.metrics import Metrics
 from executor_api.http.protocol import protocol
 from executor_api.http.routes import Api
@@ -23,6 +24,8 @@ _CLOSING_SECONDS = 2.0
 """How long connections may stay open after the grace: for the last answers."""
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
+_MOST_BESIDE = 64
+"""Connections of those who scrape and probe on a port of their own."""
 
 
 class Server(uvicorn.Server):
@@ -33,7 +36,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, api: Api, metrics: Metrics, reload: Callable[[], None]) -> None:
         grace = api.settings.shutdown_seconds + _CLOSING_SECONDS
-        super().__init__(_config(application.build(api, metrics), api.settings, grace))
+        most = most_connections(api.settings.max_concurrency)
+        super().__init__(_config(application.build(api, metrics), api.settings, grace, most))
         self._api = api
         self._reload_files = reload
 
@@ -77,7 +81,7 @@ class _Beside(uvicorn.Server):
 async def operations_on(sockets: list[socket.socket], api: Api, metrics: Metrics) -> AsyncIterator[None]:
     """While this lasts, serve metrics and probes alone on these sockets, and to everybody."""
     app = application.build_operations(api, metrics)
-    server = _Beside(_config(app, api.settings, _CLOSING_SECONDS))
+    server = _Beside(_config(app, api.settings, _CLOSING_SECONDS, _MOST_BESIDE))
     serving = asyncio.create_task(server.serve(sockets=sockets)) if sockets else None
     try:
         yield
@@ -87,10 +91,10 @@ async def operations_on(sockets: list[socket.socket], api: Api, metrics: Metrics
             await serving
 
 
-def _config(app: Starlette, settings: Settings, grace: float) -> uvicorn.Config:
+def _config(app: Starlette, settings: Settings, grace: float, most: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=protocol(settings.body_timeout_seconds),
+        http=protocol(settings.body_timeout_seconds, most),
         ws="none",
         lifespan="off",
         log_config=None,

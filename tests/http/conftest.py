@@ -17,8 +17,8 @@ from executor_api.settings import Settings
 async def make_service(tmp_path: Path) -> AsyncIterator[ServiceMaker]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(**settings: Any) -> Service:
-            return await stack.enter_async_context(running(tmp_path, Settings(**settings)))
+        async def make(connections: int = 1000, **settings: Any) -> Service:
+            return await stack.enter_async_context(running(tmp_path, Settings(**settings), connections))
 
         yield make
 

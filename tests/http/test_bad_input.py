@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.http_service import Service, ServiceMaker
+from support.tenants import bearer, write_keys
 
 JSON = {"Content-Type": "application/json"}
 
@@ -204,6 +208,25 @@ async def test_a_full_queue_says_when_to_come_back(make_service: ServiceMaker) -
     assert int(answer.headers["retry-after"]) >= 1
     assert "executor_rate_limited_total 1.0" in (await service.client.get("/metrics")).text
     assert await service.count() == 1
+
+
+async def test_bodies_on_their_way_have_bounded_room(make_service: ServiceMaker, tmp_path: Path) -> None:
+    """One tenant's fill half of it, and are told when to come again; another's come through, and so do its own then."""
+    keys = write_keys(tmp_path / "keys.yaml", "ann", "bob")
+    service = await make_service(max_body_bytes=1000, api_keys=keys)
+    call = functools.partial(service.client.post, "/execute", json={"code": "1"})
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(4):
+            _, writer = await stack.enter_async_context(service.connection())
+            authorization = f"Authorization: {bearer('ann')['Authorization']}"
+            writer.write(_head(authorization, "Content-Length: 1000") + b" " * 999)
+        while (refused := await call(headers=bearer("ann"))).status_code == 200:
+            pass  # the bodies come by other connections
+        assert (refused.status_code, refused.json()["type"]) == (429, "/problems/saturated")
+        assert refused.headers["retry-after"] == "1"
+        assert (await call(headers=bearer("bob"))).status_code == 200
+    while (await call(headers=bearer("ann"))).status_code == 429:
+        pass  # the service has not seen yet that their clients are gone
 
 
 async def test_a_stopped_executor_is_a_503(service: Service) -> None:

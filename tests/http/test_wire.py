@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
 import pytest
 from support.http_service import Service, ServiceMaker
+from support.playback import WAITING
 
 
 async def said(service: Service, *pieces: bytes) -> tuple[bytes, dict[str, Any]]:
@@ -79,3 +81,30 @@ async def test_a_body_that_drips_is_given_up(make_service: ServiceMaker) -> None
             writer.write(b" ")
             await asyncio.wait({line}, timeout=0.05)
         assert (await line).startswith(b"HTTP/1.1 422")
+
+
+async def test_who_says_nothing_makes_room_for_who_comes(make_service: ServiceMaker) -> None:
+    """Beyond the most connections the one silent for longest goes; one whose call runs stays and is answered."""
+    service = await make_service(connections=3)
+    await service.client.aclose()  # its connection counts too
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def connect(request: bytes = b"") -> asyncio.StreamReader:
+            reader, writer = await stack.enter_async_context(service.connection())
+            writer.write(request)
+            return reader
+
+        body = json.dumps({"code": WAITING}).encode()
+        busy = await connect(b"%s%d\r\n\r\n%s" % (_HEAD, len(body), body))
+        await service.backend.waiting.wait()
+        half, silent = await connect(b"GET /heal"), await connect()
+        for goes in (half, silent):
+            answered = await connect(b"GET /healthz HTTP/1.1\r\n\r\n")
+            assert (await answered.readline()).startswith(b"HTTP/1.1 200")
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(goes.read(), 5) == b""
+        service.backend.release.set()
+        assert (await busy.readline()).startswith(b"HTTP/1.1 200")
+
+
+_HEAD = b"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "

@@ -72,8 +72,8 @@ ServiceMaker = Callable[..., Awaitable[Service]]
 
 
 @contextlib.asynccontextmanager
-async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
-    """Serve until the block ends; calls that still wait are ended then."""
+async def running(tmp_path: Path, settings: Settings, connections: int = 1000) -> AsyncIterator[Service]:
+    """Serve until the block ends; calls that still wait are ended then. ``connections``: the most there are at once."""
     backend, metrics = PlaybackBackend(), Metrics()
     limits = Limits(
         max_concurrency=settings.max_concurrency,
@@ -91,7 +91,7 @@ async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
     ways = ways_to_tell(settings, {})
     app = application.build(Api(service, settings, ways), metrics)
     async with (
-        _listening(app, settings) as port,
+        _listening(app, settings, connections) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         document = (await client.get("/openapi.json")).json()
@@ -103,9 +103,9 @@ async def running(tmp_path: Path, settings: Settings) -> AsyncIterator[Service]:
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: Starlette, settings: Settings) -> AsyncIterator[int]:
+async def _listening(app: Starlette, settings: Settings, most: int) -> AsyncIterator[int]:
     """Serve on a free port. uvicorn's parts without its loop, which looks for a signal only every 0.1 s."""
-    http = protocol(settings.body_timeout_seconds)
+    http = protocol(settings.body_timeout_seconds, most)
     config = uvicorn.Config(app, http=http, lifespan="off", log_config=None, proxy_headers=False)
     config.load()
     server = uvicorn.Server(config)
