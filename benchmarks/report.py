@@ -26,8 +26,12 @@ class Record:
 
     def add(self, workload: str, samples: Sequence[Sample]) -> None:
         """Keep them and print what became of them."""
-        self._samples += ((workload, sample) for sample in samples)
+        self.keep(workload, samples)
         print_outcomes(samples)
+
+    def keep(self, workload: str, samples: Sequence[Sample]) -> None:
+        """Keep them."""
+        self._samples += ((workload, sample) for sample in samples)
 
     def close(self) -> int:
         """Write the file, print where it is; 0 if every answer was right or an honest refusal, else 1."""

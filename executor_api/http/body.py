@@ -22,6 +22,8 @@ from executor_api.http.problems import (
 
 _SLOWEST = 4096
 """Bytes a second, or nobody would ever tell a slow client from one that only wants to hold a connection."""
+_FREE = 64 * 1024
+"""Bytes of a body that its connection holds before anybody reads them."""
 _LINGER_BYTES = 16 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 _ROOM_SECONDS = "1"
@@ -29,7 +31,10 @@ _ROOM_SECONDS = "1"
 
 
 class BodyRoom:
-    """Memory for bodies that are on their way, of which one tenant has at most half."""
+    """Memory for bodies that are on their way, of which one tenant has at most half.
+
+    What each connection has anyway is not counted: so nobody's large bodies keep out anybody's small ones.
+    """
 
     def __init__(self) -> None:
         self._held: Counter[str] = Counter()
@@ -40,10 +45,12 @@ class BodyRoom:
 
         ``most``: bytes of all bodies together.
         """
-        held = 0
+        come = held = 0
 
         def take(count: int) -> None:
-            nonlocal held
+            nonlocal come, held
+            come += count
+            count = max(0, come - _FREE) - held
             if self._held[tenant] + count > most // 2 or self._held.total() + count > most:
                 detail = "bodies on their way fill the memory for them"
                 raise ProblemError(SATURATED, detail, headers={"Retry-After": _ROOM_SECONDS}, unread=True)

@@ -1,4 +1,7 @@
-"""The connections of one server, of which there are only so many: who says nothing makes room for who comes."""
+"""The connections of one server, of which there are only so many.
+
+Who takes longest to say what it wants, or says nothing, makes room for who comes.
+"""
 
 from __future__ import annotations
 
@@ -23,30 +26,30 @@ class Crowd(Generic[Connection]):
     def __init__(self, most: int) -> None:
         self._most = most
         self._count = 0
-        self._silent: dict[Connection, None] = {}  # the one that has been so for longest comes first
+        self._speaking: dict[Connection, None] = {}  # or silent; the one that has been so for longest comes first
 
     def enter(self, connection: Connection) -> Connection | None:
-        """One more, which is silent. Returns who has to go for it, if anybody: perhaps itself."""
+        """One more. Returns who has to go for it, if anybody: perhaps itself."""
         self._count += 1
-        self._silent[connection] = None
+        self._speaking[connection] = None
         if self._count <= self._most:
             return None
-        goes = next(iter(self._silent))
-        self.speaks(goes)
+        goes = next(iter(self._speaking))
+        self.listens(goes)
         return goes
 
-    def speaks(self, connection: Connection) -> None:
-        """It has sent the head of a request, and stays until that is answered."""
-        self._silent.pop(connection, None)
+    def listens(self, connection: Connection) -> None:
+        """It has sent a whole request, and stays until that is answered."""
+        self._speaking.pop(connection, None)
 
-    def falls_silent(self, connection: Connection) -> None:
-        """It has an answer and may send another request."""
-        self._silent[connection] = None
+    def may_speak(self, connection: Connection) -> None:
+        """It has its answer and may send another request."""
+        self._speaking[connection] = None
 
     def leave(self, connection: Connection) -> None:
         """It is closed."""
         self._count -= 1
-        self.speaks(connection)
+        self.listens(connection)
 
 
 def most_connections(calls: int) -> int:

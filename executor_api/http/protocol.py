@@ -55,18 +55,19 @@ class Protocol(HttpToolsProtocol):
         """The body is bounded elsewhere."""
         self._in_head = False
         self._stop_timer()
-        self.crowd.speaks(self)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The next head may follow."""
         self._in_head, self._head_bytes = True, 0
+        if not self.cycle.response_complete:
+            self.crowd.listens(self)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Who keeps the connection for later can be told to go."""
         if not self.pipeline and not self.transport.is_closing():
-            self.crowd.falls_silent(self)
+            self.crowd.may_speak(self)
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words for all of them

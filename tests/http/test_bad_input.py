@@ -211,20 +211,21 @@ async def test_a_full_queue_says_when_to_come_back(make_service: ServiceMaker) -
 
 
 async def test_bodies_on_their_way_have_bounded_room(make_service: ServiceMaker, tmp_path: Path) -> None:
-    """One tenant's fill half of it, and are told when to come again; another's come through, and so do its own then."""
+    """A tenant's fill half of it and are told when to come again; its small ones and others' come through."""
     keys = write_keys(tmp_path / "keys.yaml", "ann", "bob")
-    service = await make_service(max_body_bytes=1000, api_keys=keys)
-    call = functools.partial(service.client.post, "/execute", json={"code": "1"})
+    service = await make_service(max_body_bytes=200_000, api_keys=keys)
+    call = functools.partial(service.client.post, "/execute", json={"code": "1" * 180_000})
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(4):
+        for _ in range(6):
             _, writer = await stack.enter_async_context(service.connection())
             authorization = f"Authorization: {bearer('ann')['Authorization']}"
-            writer.write(_head(authorization, "Content-Length: 1000") + b" " * 999)
+            writer.write(_head(authorization, "Content-Length: 200000") + b" " * 199_999)
         while (refused := await call(headers=bearer("ann"))).status_code == 200:
             pass  # the bodies come by other connections
         assert (refused.status_code, refused.json()["type"]) == (429, "/problems/saturated")
         assert refused.headers["retry-after"] == "1"
         assert (await call(headers=bearer("bob"))).status_code == 200
+        assert (await call(headers=bearer("ann"), json={"code": "1"})).status_code == 200
     while (await call(headers=bearer("ann"))).status_code == 429:
         pass  # the service has not seen yet that their clients are gone
 

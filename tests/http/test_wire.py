@@ -83,9 +83,9 @@ async def test_a_body_that_drips_is_given_up(make_service: ServiceMaker) -> None
         assert (await line).startswith(b"HTTP/1.1 422")
 
 
-async def test_who_says_nothing_makes_room_for_who_comes(make_service: ServiceMaker) -> None:
-    """Beyond the most connections the one silent for longest goes; one whose call runs stays and is answered."""
-    service = await make_service(connections=3)
+async def test_who_takes_longest_to_say_what_it_wants_makes_room(make_service: ServiceMaker) -> None:
+    """Beyond the most connections it has to go; one whose call runs stays and is answered."""
+    service = await make_service(connections=4)
     await service.client.aclose()  # its connection counts too
     async with contextlib.AsyncExitStack() as stack:
 
@@ -97,8 +97,9 @@ async def test_who_says_nothing_makes_room_for_who_comes(make_service: ServiceMa
         body = json.dumps({"code": WAITING}).encode()
         busy = await connect(b"%s%d\r\n\r\n%s" % (_HEAD, len(body), body))
         await service.backend.waiting.wait()
-        half, silent = await connect(b"GET /heal"), await connect()
-        for goes in (half, silent):
+        half_body = await connect(b"%s%d\r\n\r\n%s" % (_HEAD, len(body), body[:-1]))
+        half_head, silent = await connect(b"GET /heal"), await connect()
+        for goes in (half_body, half_head, silent):
             answered = await connect(b"GET /healthz HTTP/1.1\r\n\r\n")
             assert (await answered.readline()).startswith(b"HTTP/1.1 200")
             with contextlib.suppress(ConnectionResetError):
