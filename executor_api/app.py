@@ -188,6 +188,7 @@ def _kubernetes(settings: Settings, environ: Mapping[str, str], metrics: Metrics
             kubeconfig=settings.kubeconfig,
             context=settings.context,
             dispatch=DispatchMode(settings.dispatch),
+            owner_lease=settings.owner_lease,
             require_network_policy=settings.require_network_policy,
             port=settings.port,
             max_cold_starts=settings.max_cold_starts,

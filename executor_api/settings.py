@@ -72,6 +72,11 @@ class Settings:
         default=False, help_text="Listen beyond loopback without asking who calls: whoever reaches the port runs code."
     )
     namespace: str = _setting("default", "Kubernetes namespace of the sandboxes.")
+    owner_lease: str = _setting(
+        "",
+        "Lease in that namespace that owns all that the service makes there: once it is deleted, the cluster deletes "
+        "the rest; empty: nothing does.",
+    )
     image: str = _setting("executor:dev", "Image of sandboxes whose template names none.")
     kubeconfig: str = _setting(
         "", "Path of a kubeconfig; empty: in-cluster credentials, else $KUBECONFIG, else ~/.kube/config."

@@ -31,6 +31,7 @@ GROUPS = {
         "pool",
         "image",
         "namespace",
+        "owner_lease",
         "kubeconfig",
         "context",
         "dispatch",
