@@ -62,10 +62,11 @@ async def probe(making: Awaitable[KubernetesSandbox], template: Template, places
         try:
             async with asyncio.timeout(rehearsal.PATIENCE_SECONDS):
                 await sandbox.ready()
+                await sandbox.answers()
             return await examine(sandbox, template, places)
         finally:
             await rehearsal.remove(sandbox)
-    except (SandboxFailedError, UnavailableError, ConfigurationError) as error:
+    except (SandboxFailedError, ConnectionLostError, UnavailableError, ConfigurationError) as error:
         return unknown(f"no sandbox could be had to try it ({error}); it is tried again")
     except TimeoutError:
         return unknown("the sandbox to try it takes long to start; it is tried again")
