@@ -21,7 +21,7 @@ from executor_api.errors import InvalidRequestError
         ({"command": ["ls", 5]}, "command.1", "must be text"),
         ({"command": "ls", "env": {"1A": ""}}, "env", "is no variable name"),
         ({"command": "ls", "files": {"../a": ""}}, "files", "must be a relative path"),
-        ({"command": "ls", "template": "none"}, "template", "does not exist"),
+        ({"command": "ls", "template": "none"}, "template", "is no template that you can use"),
         ({"code": "1", "language": "cobol"}, "language", "bash"),
         ({"code": "\ud800"}, "code", "must be text that UTF-8 can carry"),
         ({"code": "1", "function": "f", "args": [{1}]}, "args", "must be JSON"),
