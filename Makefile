@@ -4,7 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-IMAGE ?= localhost/executor:dev
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= executor:$(VERSION)
+API_IMAGE ?= executor-api:$(VERSION)
+NUMPY_IMAGE ?= executor-numpy:$(VERSION)
 
 .DEFAULT_GOAL := help
 
@@ -32,9 +35,11 @@ serve: $(READY)  ## Serve the API on this machine until Ctrl-C
 test: $(READY)  ## Run the tests that need no cluster
 	$(BIN)/pytest -m 'not cluster'
 
+CLUSTER_TESTS = EXECUTOR_TEST_IMAGE=$(IMAGE) EXECUTOR_TEST_NUMPY_IMAGE=$(NUMPY_IMAGE) $(BIN)/pytest
+
 .PHONY: test-cluster
-test-cluster: $(READY)  ## Run the tests against the cluster of $KUBECONFIG; its nodes need $(IMAGE)
-	EXECUTOR_TEST_IMAGE=$(IMAGE) $(BIN)/pytest -m cluster
+test-cluster: $(READY)  ## Run the tests against the cluster of $KUBECONFIG; its nodes need the images
+	$(CLUSTER_TESTS) -m cluster
 
 .PHONY: endings
 endings: $(READY)  ## Print the table of endings: local, and on the cluster if there is a $KUBECONFIG
@@ -52,9 +57,13 @@ format: $(READY)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
+
 .PHONY: image
-image:  ## Build the sandbox image with docker
-	docker build --tag $(IMAGE) images/executor
+image:  ## Build the images of the service, of sandboxes and of the example with docker
+	docker build $(LABELS) --tag $(API_IMAGE) --file images/api/Dockerfile .
+	docker build $(LABELS) --tag $(IMAGE) images/executor
+	docker build --build-arg EXECUTOR=$(IMAGE) --tag $(NUMPY_IMAGE) images/examples/numpy
 
 .PHONY: release-tools
 release-tools: $(READY)
