@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,8 +27,10 @@ _FREE = 64 * 1024
 """Bytes of a body that its connection holds before anybody reads them."""
 _LINGER_BYTES = 16 * 1024 * 1024
 _LINGER_SECONDS = 2.0
-_ROOM_SECONDS = "1"
-"""When to come again for room: the bodies that have it may pass soon, or be given up."""
+_ROOM_SECONDS = 5.0
+"""How long a body waits for room. Whoever comes again at once must not cost more than whoever waits."""
+
+Take = Callable[[int], Awaitable[None]]
 
 
 class BodyRoom:
@@ -38,24 +41,27 @@ class BodyRoom:
 
     def __init__(self) -> None:
         self._held: Counter[str] = Counter()
+        self._news = asyncio.Event()
 
     @contextmanager
-    def of(self, tenant: str, most: int) -> Iterator[Callable[[int], None]]:
-        """Yields what takes so many bytes for one body, until the block ends. That raises `ProblemError`.
+    def of(self, tenant: str, most: int) -> Iterator[Take]:
+        """Yields what takes so many bytes for one body, until the block ends. ``most``: bytes of all bodies together.
 
-        ``most``: bytes of all bodies together.
+        Without room it waits for some, and raises `ProblemError` if none comes: then the others go on.
         """
         come = held = 0
 
-        def take(count: int) -> None:
+        def fits(count: int) -> bool:
+            return self._held[tenant] + count <= most // 2 and self._held.total() + count <= most
+
+        async def take(count: int) -> None:
             nonlocal come, held
             come += count
-            count = max(0, come - _FREE) - held
-            if self._held[tenant] + count > most // 2 or self._held.total() + count > most:
-                detail = "bodies on their way fill the memory for them"
-                raise ProblemError(SATURATED, detail, headers={"Retry-After": _ROOM_SECONDS}, unread=True)
-            held += count
-            self._held[tenant] += count
+            wanted = max(0, come - _FREE) - held
+            if not fits(wanted):
+                await self._wait(lambda: fits(wanted))
+            held += wanted
+            self._held[tenant] += wanted
 
         try:
             yield take
@@ -63,10 +69,21 @@ class BodyRoom:
             self._held[tenant] -= held
             if not self._held[tenant]:
                 del self._held[tenant]
+            self._news.set()
+            self._news.clear()
+
+    async def _wait(self, fits: Callable[[], bool]) -> None:
+        try:
+            async with asyncio.timeout(_ROOM_SECONDS):
+                while not fits():
+                    await self._news.wait()
+        except TimeoutError:
+            detail, again = "bodies on their way fill the memory for them", str(ceil(_ROOM_SECONDS))
+            raise ProblemError(SATURATED, detail, headers={"Retry-After": again}, unread=True) from None
 
 
-async def read_json_body(request: Request, max_bytes: int, pause_seconds: float, take: Callable[[int], None]) -> bytes:
-    """Return the whole body. ``take`` is told of each piece.
+async def read_json_body(request: Request, max_bytes: int, pause_seconds: float, take: Take) -> bytes:
+    """Return the whole body. ``take`` has to make room for each piece.
 
     Raises `ProblemError` for another content type, beyond ``max_bytes``, after a pause of ``pause_seconds`` and for a
     body that lags so far behind `_SLOWEST`, ``ClientDisconnect`` if the client goes away, and whatever ``take`` does.
@@ -80,11 +97,13 @@ async def read_json_body(request: Request, max_bytes: int, pause_seconds: float,
     try:
         async with asyncio.timeout_at(until) as patience:
             async for chunk in request.stream():
-                take(len(chunk))
+                patience.reschedule(None)  # what it waits for now is ours
+                came = loop.time()
+                await take(len(chunk))
                 chunks += chunk
                 if len(chunks) > max_bytes:
                     raise _too_large(max_bytes)
-                until += len(chunk) / _SLOWEST
+                until += len(chunk) / _SLOWEST + loop.time() - came
                 patience.reschedule(min(until, loop.time() + pause_seconds))
     except TimeoutError:
         raise ProblemError(
