@@ -1,0 +1,44 @@
+{{/* The service's settings as variables. `extraEnv` comes last: of two with one name, that one counts. */}}
+
+{{- define "executor.env" -}}
+{{- $auth := .Values.auth -}}
+{{- $set := dict
+  "BACKEND" "kubernetes"
+  "HOST" "0.0.0.0"
+  "PORT" "8000"
+  "METRICS_PORT" "9090"
+  "NAMESPACE" (include "executor.sandboxNamespace" .)
+  "OWNER_LEASE" (printf "%s-owner" (include "executor.fullname" .))
+  "IMAGE" (include "executor.image" (list . .Values.sandbox.image))
+  "DISPATCH" .Values.dispatch
+  "TEMPLATES" "/etc/executor/templates.yaml"
+  "SHUTDOWN_SECONDS" (toJson .Values.drain.shutdownSeconds) -}}
+{{- if not (include "executor.shared" .) }}{{ $_ := set $set "DATA_DIR" "/var/lib/executor-api" }}{{ end -}}
+{{- if $auth.none }}{{ $_ := set $set "NO_AUTH" "true" }}{{ end -}}
+{{- with $auth.apiKeys }}{{ if .existingSecret }}{{ $_ := set $set "API_KEYS" (printf "/etc/executor-keys/%s" .key) }}{{ end }}{{ end -}}
+{{- if $auth.tenants }}{{ $_ := set $set "TENANTS" "/etc/executor/tenants.yaml" }}{{ end -}}
+{{- with $auth.oidc.issuer }}{{ $_ := set $set "OIDC_ISSUER" . }}{{ end -}}
+{{- with $auth.oidc.audience }}{{ $_ := set $set "OIDC_AUDIENCE" . }}{{ end -}}
+{{- with $auth.oidc.tenantClaim }}{{ $_ := set $set "OIDC_TENANT_CLAIM" . }}{{ end -}}
+{{- with $auth.oidc.defaultScopes }}{{ $_ := set $set "OIDC_DEFAULT_SCOPES" . }}{{ end -}}
+{{- with $auth.tokenReview.audience }}{{ $_ := set $set "TOKEN_REVIEW_AUDIENCE" . }}{{ end -}}
+{{- range $name, $value := .Values.settings -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $set ($name | snakecase | upper) (kindIs "string" $value | ternary $value (toJson $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := $set }}
+- name: EXECUTOR_{{ $name }}
+  value: {{ quote $value }}
+{{- end }}
+{{ include "executor.secretEnv" (list "EXECUTOR_MASTER_KEY" (include "executor.masterKeySecret" .) .Values.masterKey.key) }}
+{{- if $auth.apiKey.enabled }}
+{{ include "executor.secretEnv" (list "EXECUTOR_API_KEY" (include "executor.apiKeySecret" .) $auth.apiKey.key) }}
+{{- end }}
+{{- if include "executor.shared" . }}
+{{ include "executor.secretEnv" (list "EXECUTOR_STORE_URL" (include "executor.storeSecret" .) .Values.store.key) }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,58 @@
+{{/* Mistakes that the schema can't see: values that contradict each other. Each names the values and the way out. */}}
+
+{{- define "executor.validate" -}}
+{{- $v := .Values -}}
+{{- $shared := include "executor.shared" . -}}
+{{- if and (include "executor.several" .) (not $shared) -}}
+{{- fail "replicas/autoscaling: several pods need a database that they share; name its Secret in store.existingSecret, or set replicas: 1 and autoscaling.enabled: false" -}}
+{{- end -}}
+{{- if and $v.store.url $v.store.existingSecret -}}
+{{- fail "store.url and store.existingSecret: set one of them" -}}
+{{- end -}}
+{{- if and $v.persistence.enabled $shared -}}
+{{- fail "persistence.enabled: the claim is for the SQLite file, and store names a database instead; leave one of them out" -}}
+{{- end -}}
+{{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and $v.autoscaling.enabled (not $v.autoscaling.targetCPUUtilizationPercentage) (not $v.autoscaling.metrics) -}}
+{{- fail "autoscaling.metrics: set one, or autoscaling.targetCPUUtilizationPercentage" -}}
+{{- end -}}
+{{- include "executor.validateAuth" . -}}
+{{- if and $v.metrics.serviceMonitor.enabled $v.metrics.podMonitor.enabled -}}
+{{- fail "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled: both scrape the same pods; choose one" -}}
+{{- end -}}
+{{- if and $v.ingress.enabled (not $v.ingress.hosts) -}}
+{{- fail "ingress.hosts: name a host, or set ingress.enabled: false" -}}
+{{- end -}}
+{{- if and $v.sandbox.admissionPolicy.enabled (include "executor.oneNamespace" .) -}}
+{{- fail "sandbox.admissionPolicy.enabled: it would keep the service's own pods out; give sandboxes a namespace of their own (sandbox.namespace.name)" -}}
+{{- end -}}
+{{- if and (eq $v.dispatch "proxy") $v.networkPolicy.enabled (not $v.networkPolicy.sandboxFrom) -}}
+{{- fail "networkPolicy.sandboxFrom: with dispatch: proxy the API server calls the runners; allow its addresses here, such as [{ipBlock: {cidr: 10.0.0.1/32}}]" -}}
+{{- end -}}
+{{- range $name, $fields := $v.templates -}}
+{{- $path := ($fields | default dict).job_template -}}
+{{- if and $path (not (hasPrefix "/" $path)) (not (hasKey $v.jobTemplates $path)) -}}
+{{- fail (printf "templates.%s.job_template: there is no %q in jobTemplates; put its text there" $name $path) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "executor.validateAuth" -}}
+{{- $auth := .Values.auth -}}
+{{- $ways := list -}}
+{{- if $auth.apiKey.enabled }}{{ $ways = append $ways "auth.apiKey.enabled" }}{{ end -}}
+{{- if $auth.apiKeys.existingSecret }}{{ $ways = append $ways "auth.apiKeys.existingSecret" }}{{ end -}}
+{{- if $auth.oidc.issuer }}{{ $ways = append $ways "auth.oidc.issuer" }}{{ end -}}
+{{- if $auth.tokenReview.audience }}{{ $ways = append $ways "auth.tokenReview.audience" }}{{ end -}}
+{{- if and (not $ways) (not $auth.none) -}}
+{{- fail "auth: no way to tell callers is on; set auth.apiKey.enabled, auth.apiKeys.existingSecret, auth.oidc.issuer or auth.tokenReview.audience, or say auth.none: true if whoever reaches the service may run code" -}}
+{{- end -}}
+{{- if and $ways $auth.none -}}
+{{- fail (printf "auth.none: callers are told by %s; leave one or the other out" (join ", " $ways)) -}}
+{{- end -}}
+{{- if ne (empty $auth.oidc.issuer) (empty $auth.oidc.audience) -}}
+{{- fail "auth.oidc: issuer and audience go together; set both" -}}
+{{- end -}}
+{{- end -}}
