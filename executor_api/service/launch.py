@@ -85,9 +85,9 @@ class Launch:
             raise SandboxFailedError(_GONE)
         if self._is_another(self.sandbox):
             why = await self.sandbox.evidence()
-            if self.sandbox.details.name != self._assignment.own_sandbox:
-                # One of the pool: by now it may have somebody else's call.
-                self.sandbox, self.may_exist = None, False
+            if self.sandbox.details.name == self._assignment.own_sandbox:
+                await self.sandbox.release()  # unlike one of the pool, which may have somebody else's call by now
+            self.sandbox, self.may_exist = None, False
             raise SandboxFailedError(why or _GONE)
 
     def _is_another(self, found: Sandbox) -> bool:

@@ -38,10 +38,18 @@ async def left(house: House, *events: Event, **fields: Any) -> Execution:
     store = SqliteStore(house.data_dir / "executions.sqlite3")
     await store.open()
     await store.create(record)
-    changed = Execution(**{name: getattr(record, name) for name in Execution.__slots__} | fields)
-    await store.save(changed, events)
     await store.close()
-    return changed
+    return await changed(house, record, *events, **fields)
+
+
+async def changed(house: House, record: Execution, *events: Event, **fields: Any) -> Execution:
+    """The same with other fields, in the store too."""
+    found = Execution(**{name: getattr(record, name) for name in Execution.__slots__} | fields)
+    store = SqliteStore(house.data_dir / "executions.sqlite3")
+    await store.open()
+    await store.save(found, events)
+    await store.close()
+    return found
 
 
 def stands(house: House, execution: Execution, script: Script, *, has_call: bool = True) -> ScriptedSandbox:
@@ -122,21 +130,25 @@ async def test_stored_output_survives_sandbox_and_service(house: House) -> None:
 
 
 @pytest.mark.parametrize("evidence", [None, Evidence(Reason.PREEMPTED, "its queue took its place back")])
+@pytest.mark.parametrize("pooled", [True, False])
 async def test_a_call_does_not_go_to_a_pod_that_took_the_place_of_its_own(
-    house: House, evidence: Evidence | None
+    house: House, evidence: Evidence | None, *, pooled: bool
 ) -> None:
     """A Job can come to have a second pod: a call that may have run in the first is not run again, and told why.
 
     A sandbox that came from the pool is let be: its second pod may have somebody else's call by now.
     """
-    before = SandboxDetails(name="p-of-the-pool", backend="scripted", pod_uid="first")
-    execution = await left(house, **DISPATCHED, sandbox=before)
+    own = await left(house)
+    name = "p-of-the-pool" if pooled else f"x-{own.id.lower()}"
+    before = SandboxDetails(name=name, backend="scripted", pod_uid="first")
+    execution = await changed(house, own, **DISPATCHED, sandbox=before)
     sandbox = stands(house, execution, Script(frames=FRAMES, evidence=evidence), has_call=False)
     sandbox.pod_uid = "second"
     finished, _ = await settled(house, execution)
     expected = Reason.SANDBOX_LOST if evidence is None else evidence.reason
     assert (finished.status, finished.outcome.reason) == (Status.FAILED, expected)
-    assert (sandbox.calls, sandbox.releases) == ([], 0)
+    assert (sandbox.calls, sandbox.releases) == ([], 0 if pooled else 1)
+    assert finished.sandbox == before
 
 
 async def test_a_sandbox_that_ended_meanwhile_tells_its_last_words(house: House) -> None:
