@@ -55,6 +55,18 @@ class Kind:
         return json.dumps({**self.fields, "code": code}).encode()
 
 
+@dataclass(frozen=True)
+class Sleepy(Kind):
+    """Calls that sleep before they answer."""
+
+    seconds: float = 0.0
+
+    def body(self) -> bytes:
+        """The request with WORD where the word goes."""
+        request = json.loads(Kind.body(self))
+        return json.dumps({**request, "code": f"import time\ntime.sleep({self.seconds})\n{request['code']}"}).encode()
+
+
 class Verdict(StrEnum):
     """What an answer is worth."""
 

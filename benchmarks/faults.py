@@ -18,7 +18,6 @@ import argparse
 import asyncio
 import collections
 import csv
-import json
 import os
 import tempfile
 import time
@@ -28,7 +27,7 @@ from pathlib import Path
 
 import uvloop
 from breakage import COMMANDS, FAULTS, Fault, Site, never_ran, write_templates
-from calls import Caller, Kind, Sample, Verdict, judge, used_twice
+from calls import Caller, Kind, Sample, Sleepy, Verdict, judge, used_twice
 from figures import print_title
 from jobs import Account, JobWatch, account
 from pool import Pool
@@ -46,18 +45,6 @@ LEAVE_SECONDS = 90.0
 """How long used sandboxes may take to be gone: the next collection of garbage finds what could not be deleted."""
 _QUICK, _SLEEPS = 3, (1.0, 2.0, 3.0)
 """So many calls that sleep not at all, then one that sleeps for seconds, in turn."""
-
-
-@dataclass(frozen=True)
-class Sleepy(Kind):
-    """Calls that sleep before they answer."""
-
-    seconds: float = 0.0
-
-    def body(self) -> bytes:
-        """The request with WORD where the word goes."""
-        request = json.loads(Kind.body(self))
-        return json.dumps({**request, "code": f"import time\ntime.sleep({self.seconds})\n{request['code']}"}).encode()
 
 
 @dataclass(frozen=True, slots=True)
