@@ -110,6 +110,18 @@ bench-replicas: $(READY)  ## Load four replicas on the cluster of $KUBECONFIG, k
 bench-faults: $(READY)  ## Make faults under load on the cluster of $KUBECONFIG: calls lost, sandboxes made for nothing
 	PYTHONPATH=tests $(BIN)/python benchmarks/faults.py --image $(IMAGE)
 
+.PHONY: bench-tenants
+bench-tenants: $(READY)  ## Measure on this machine what one tenant's flood does to another's calls
+	PYTHONPATH=tests $(BIN)/python benchmarks/tenants.py
+
+.PHONY: bench-hostile
+bench-hostile: $(READY)  ## Measure on this machine what hostile clients do to good calls
+	PYTHONPATH=tests $(BIN)/python benchmarks/hostile_clients.py
+
+.PHONY: fuzz
+fuzz: $(READY)  ## Send 10,000 requests made from the OpenAPI document, and hold the answers against it
+	EXECUTOR_FUZZ_CASES=10000 EXECUTOR_FUZZ_SEED=$$(date +%s) $(BIN)/pytest -rP tests/fuzz
+
 .PHONY: soak
 soak: $(READY)  ## Run 10,000 calls on this machine and count what is left
 	PYTHONPATH=tests $(BIN)/python benchmarks/leftovers.py
