@@ -246,7 +246,7 @@ def test_the_service_knows(scene: Scene) -> None:
     """It is ready, for which it had to see the network enforce its policies, and says so."""
     health = scene.service.client.get("/readyz").json()
     assert health["ready"]
-    assert any("network policies are enforced" in note for note in health["notes"])
+    assert any("network policies are enforced: " in note for note in health["notes"])
 
 
 def test_what_there_is_to_find_inside(scene: Scene) -> None:

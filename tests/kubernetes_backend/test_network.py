@@ -78,7 +78,7 @@ def test_what_is_tried_in_a_sandbox(listener: socket.socket) -> None:
 async def test_an_enforcing_network_is_noted(world: World) -> None:
     """A service finds out by itself, says so, and leaves no sandbox behind."""
     backend = await world.started()
-    await until(lambda: any("network policies are enforced" in note for note in backend.health().notes))
+    await until(lambda: any("network policies are enforced: " in note for note in backend.health().notes))
     await until(lambda: not world.api.objects.all("jobs"))
     assert backend.health().ready
 
@@ -104,7 +104,14 @@ async def test_enforcement_can_be_required(world: World) -> None:
     again = world.backend(require_network_policy=True)
     await again.start()
     await until(lambda: again.health().ready)
-    assert any("network policies are enforced" in note for note in again.health().notes)
+    assert any("network policies are enforced: " in note for note in again.health().notes)
+
+
+async def test_a_runner_that_boots_late_is_waited_for(world: World) -> None:
+    """A container runs before its runner listens: that it refuses a connection then says nothing of the network."""
+    world.boot_seconds = 0.5
+    backend = await world.started()
+    assert any("network policies are enforced: " in note for note in backend.health().notes)
 
 
 async def test_without_a_way_to_sandboxes_it_stays_unknown(world: World) -> None:
@@ -118,7 +125,7 @@ async def test_without_a_way_to_sandboxes_it_stays_unknown(world: World) -> None
 async def test_what_is_known_holds_until_the_opposite_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial that could not be made takes nothing back; one that shows the opposite does."""
     monkeypatch.setattr("executor_api.backends.kubernetes.network_watch.SURE_SECONDS", 0.0)
-    monkeypatch.setattr("executor_api.backends.kubernetes.network_watch.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("executor_api.backends.kubernetes.network_watch.REQUIRED_SECONDS", (0.0, 0.0))
     yes, no = Verdict(Enforced.YES, "enforced"), Verdict(Enforced.NO, "not enforced")
     results = [unknown("busy"), yes, unknown("busy"), no, unknown("busy")]
     known: list[tuple[str, bool]] = []

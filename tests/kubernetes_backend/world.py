@@ -44,6 +44,9 @@ class World:
         """Whether the network keeps pods from connecting to anything."""
         self.pod_ip: str | None = None
         """The address that pods claim to have; None: the one where their runner listens."""
+        self.boot_seconds = 0.0
+        """How long a runner needs to listen after its container runs."""
+        self._booting: list[asyncio.Task[None]] = []
         self._addresses = addresses
         self._tmp_path = tmp_path
         self._backends: list[KubernetesBackend] = []
@@ -71,7 +74,10 @@ class World:
         env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
         runner = FakeRunner(self._addresses(), env[TOKEN_HASH_ENV], pod["metadata"]["uid"])
         runner.walled, runner.elsewhere = self.walled, self.pod_ip is not None
-        await runner.start()
+        if self.boot_seconds:
+            self._booting.append(asyncio.create_task(self._boot(runner)))
+        else:
+            await runner.start()
         self.runners[job] = runner
         pod["fakeAddress"] = runner.ip
         pod["spec"]["nodeName"] = "node-1"
@@ -80,6 +86,10 @@ class World:
         pod["status"]["containerStatuses"] = [{"name": "runner", "image": "i", "state": {"running": {}}}]
         await self.api.objects.put("pods", pod)
         return runner
+
+    async def _boot(self, runner: FakeRunner) -> None:
+        await asyncio.sleep(self.boot_seconds)
+        await runner.start()
 
     async def stranger(self) -> str:
         """Another web server on the runners' port; returns its address."""
@@ -189,6 +199,7 @@ class World:
         """End everything."""
         for backend in self._backends:
             await backend.stop()
+        await asyncio.gather(*self._booting)
         for runner in self.runners.values():
             await runner.stop()
         for stranger in self._strangers:

@@ -11,10 +11,10 @@ from executor_api.backends.kubernetes.enforcement import Enforced, Verdict
 
 SURE_SECONDS = 3600.0
 """Until it is tried again after it was found enforced."""
-FIRST_SECONDS, LONGEST_SECONDS = 15.0, 600.0
-"""Until it is tried again after it was not, twice as long each time; and the longest."""
-REQUIRED_SECONDS = 60.0
-"""The longest where the service is not ready before it is enforced."""
+UNSURE_SECONDS = (60.0, 600.0)
+"""Until it is tried again after it was not: twice as long each time, from the first to the second."""
+REQUIRED_SECONDS = (10.0, 60.0)
+"""The same where the service is not ready before it is enforced."""
 
 _log = structlog.get_logger(__name__)
 
@@ -47,12 +47,12 @@ class NetworkWatch:
     async def run(self) -> None:
         """Try for ever."""
         await self.cleared.wait()
-        pause = FIRST_SECONDS
+        first, most = REQUIRED_SECONDS if self._required else UNSURE_SECONDS
+        pause = first
         while True:
             enforced = self._take(await self._look())
             await asyncio.sleep(SURE_SECONDS if enforced else pause)
-            most = REQUIRED_SECONDS if self._required else LONGEST_SECONDS
-            pause = FIRST_SECONDS if enforced else min(most, 2 * pause)
+            pause = first if enforced else min(most, 2 * pause)
 
     def _take(self, found: Verdict) -> bool:
         """Whether it is enforced. What was found before holds until the opposite is found, not until it is unclear."""
