@@ -35,7 +35,7 @@ def doctor(*, as_json: bool, **values: Any) -> None:
     """Check everything that calls will need, with the settings of `executor-api serve`.
 
     A line for each check: ok; warn for what calls can do without; fail, with the fix, for what they can't. The exit
-    code is 1 if anything fails. In a cluster this starts one sandbox of each image, and removes it again.
+    code is 1 if anything fails. In a cluster this starts one sandbox of each image and runtime, and removes it again.
     """
     import asyncio  # noqa: PLC0415 - heavy, and --help does not need it
 

@@ -184,6 +184,18 @@ async def test_one_sandbox_an_image(sound: World) -> None:
     assert sound.api.objects.all("jobs") == []
 
 
+async def test_one_sandbox_a_kind(sound: World) -> None:
+    """A template with another runtime, or a user namespace, is tried apart: a node may have neither."""
+    await sound.api.surroundings.put("runtimeclasses", "gvisor")
+    templates = (DEFAULT, Template(name="b", runtime_class="gvisor"), Template(name="c", host_users=False))
+    found = [text.partition(" started")[0] for _, text in _of(await _examined(sound, *templates), "image")]
+    assert found == [
+        "a sandbox of sandbox:1",
+        "a sandbox of sandbox:1 with runtime class gvisor",
+        "a sandbox of sandbox:1 in a user namespace",
+    ]
+
+
 async def test_policy_that_refuses_pods(sound: World) -> None:
     """Admission that only pods meet shows by trying."""
 

@@ -1,4 +1,4 @@
-"""A real sandbox of each image, tried by `executor-api doctor`: does it start, which ways lead to its runner."""
+"""A real sandbox of each kind, tried by `executor-api doctor`: does it start, which ways lead to its runner."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Tried:
 async def try_images(
     client: ApiClient, settings: KubernetesSettings, factory: JobFactory, templates: Iterable[Template]
 ) -> tuple[list[Finding], Way | None]:
-    """One sandbox for the first template of each image, one after the other, each removed again.
+    """One sandbox of each kind that templates ask for, one after the other, each removed again.
 
     The first that starts shows, too, whether network policies hold it.
 
@@ -63,16 +63,22 @@ async def try_images(
     """
     first: dict[str, Template] = {}
     for template in templates:
-        first.setdefault(factory.image(template), template)
+        first.setdefault(_kind(factory, template), template)
     found, used = [], None
     async with _connected(client, settings) as cluster:
-        for image, template in first.items():
+        for kind, template in first.items():
             tried = await _try(cluster, factory, template, settings if used is None else None)
-            found.append(_image(image, tried))
+            found.append(_image(factory.image(template), kind, tried))
             if isinstance(tried, _Tried) and used is None:
                 used = _used(tried.ways, settings.dispatch)
                 found += [_reach(tried.ways, used), *([tried.network] if tried.network else [])]
     return found, used
+
+
+def _kind(factory: JobFactory, template: Template) -> str:
+    """What decides whether a sandbox starts, beside its size: image, runtime and user namespace."""
+    runtime = f" with runtime class {template.runtime_class}" if template.runtime_class else ""
+    return factory.image(template) + runtime + (" in a user namespace" if template.host_users is False else "")
 
 
 @asynccontextmanager
@@ -144,24 +150,24 @@ async def _ways(cluster: Cluster, job: str) -> Ways:
     return found
 
 
-def _image(image: str, tried: _Tried | SandboxFailedError) -> Finding:
+def _image(image: str, kind: str, tried: _Tried | SandboxFailedError) -> Finding:
     check = "image"
     if isinstance(tried, SandboxFailedError):
-        return fail(check, _failure(image, tried))
+        return fail(check, _failure(image, kind, tried))
     if all(tried.ways.values()):
         return fail(
-            check, f"no runner answers in a sandbox of {image}; see `reachability`, or use an image that has the runner"
+            check, f"no runner answers in a sandbox of {kind}; see `reachability`, or use an image that has the runner"
         )
-    return ok(check, f"a sandbox of {image} started in {tried.seconds:.1f} s and its runner answers")
+    return ok(check, f"a sandbox of {kind} started in {tried.seconds:.1f} s and its runner answers")
 
 
-def _failure(image: str, error: SandboxFailedError) -> str:
+def _failure(image: str, kind: str, error: SandboxFailedError) -> str:
     if error.evidence.reason is Reason.IMAGE_PULL:
         images = ImageHealth()
         images.failed(image, error.evidence.message)
         return images.problem(image) or ""
     fix = _FIXES.get(error.evidence.reason, "see the events of its namespace")
-    return f"a sandbox of {image} did not start ({error}); {fix}"
+    return f"a sandbox of {kind} did not start ({error}); {fix}"
 
 
 def _used(ways: Ways, mode: DispatchMode) -> Way:
