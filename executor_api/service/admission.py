@@ -18,13 +18,14 @@ from executor_api.service.rates import Rates
 
 
 class Ticket:
-    """One execution's place: in the queue until ``granted``, then in a slot."""
+    """One execution's place: in the queue until ``granted``, then in a slot. ``claims``: a sandbox of its pool."""
 
-    def __init__(self, record: Execution, *, expected: bool = False) -> None:
+    def __init__(self, record: Execution, *, claims: bool = False) -> None:
         self.tenant = record.tenant
         self.execution_id = record.id
         self.template = record.request.template
-        self.expected = expected  # to claim a sandbox of its template's pool
+        self.claims = claims
+        self.expected = False  # to do so before others that come
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.granted_at = 0.0
 
@@ -82,8 +83,10 @@ class Admission:
         if not self._has_slot(draft.tenant):
             self._check_queue(draft.tenant)
         self._gate.check(plan)
-        self._gate.expect(draft.request.template)
-        return self._enter(Ticket(draft, expected=True))
+        ticket = Ticket(draft, claims=True)
+        if self._may_run(draft.tenant):  # one that waits for its own tenant takes no sandbox from others meanwhile
+            self._expect(ticket)
+        return self._enter(ticket)
 
     def enter_accepted(self, record: Execution) -> Ticket:
         """Take a slot or a place for an execution accepted in an earlier life of the service: there is always one."""
@@ -168,6 +171,12 @@ class Admission:
     def _hand_slot(self, ticket: Ticket) -> None:
         if ticket.grant(self._monotonic()):
             self._running.begin(ticket.tenant)
+            self._expect(ticket)
+
+    def _expect(self, ticket: Ticket) -> None:
+        if ticket.claims and not ticket.expected:
+            ticket.expected = True
+            self._gate.expect(ticket.template)
 
     def _tell(self) -> None:
         self._metrics.queue_depth(len(self._waiting))

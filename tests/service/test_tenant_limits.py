@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from support.doors import Gauges, Time, crowd, doors, draft, refused
 from support.house import House, submission
+from support.pool_status import pool
 from support.scripted import Script
 
 from executor_api.domain.outcome import Status
@@ -91,6 +92,20 @@ async def test_a_limit_that_is_lifted_lets_those_go_who_wait() -> None:
     admission.leave(tickets[0])
     admission.leave(tickets[1])
     assert granted(*tickets[2:]) == [True, False]
+
+
+async def test_a_call_that_is_held_back_keeps_no_sandbox_from_others() -> None:
+    """A template that rejects what its pool can't serve counts it from when it may run."""
+    admission = limited(doors(8, 10, None, None, pool(template="strict", ready=2)), max_concurrency=1)
+    first, held = (admission.enter(*draft("small", template="strict")) for _ in range(2))
+    other = admission.enter(*draft("big", template="strict"))
+    refused(admission, "big", template="strict")
+    for ticket in (first, other):
+        admission.claimed(ticket)
+    admission.leave(first)
+    assert granted(held) == [True]
+    admission.enter(*draft("big", template="strict"))  # the pool says that two wait
+    refused(admission, "big", template="strict")
 
 
 async def test_after_a_restart_what_was_accepted_has_its_place() -> None:
