@@ -27,6 +27,8 @@ class PostgresServer:
     programs: Path
     folder: Path
     port: int
+    address: str
+    """Where it listens."""
     numbers: Any = field(default_factory=itertools.count)
 
     def database(self) -> str:
@@ -44,29 +46,35 @@ class PostgresServer:
         """The same database, through something that listens on a port of this machine."""
         return f"postgresql://executor@127.0.0.1:{port}{url.partition('@')[2].partition('?')[0]}"
 
+    def remote_url(self) -> str:
+        """The URL of a new, empty database for those who reach its address."""
+        return f"postgresql://executor@{self.address}:{self.port}{self.database().partition('@')[2].partition('?')[0]}"
+
     def control(self, action: str, *options: str) -> None:
         """Start, stop or restart it, and wait for that."""
-        arguments = f"-F -k {self.folder} -p {self.port} -h 127.0.0.1 -c max_connections=300"
+        arguments = f"-F -k {self.folder} -p {self.port} -h {self.address} -c max_connections=300"
         log = ["-l", str(self.folder / "log"), "-o", arguments] if action != "stop" else []
         _as_nobody(self.programs / "pg_ctl", "-D", self.folder / "data", "-w", *log, *options, action)
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Run a server for the block. Skips the test where there is none on this machine."""
+def postgres_server(address: str = "127.0.0.1") -> Iterator[PostgresServer]:
+    """Run a server for the block, which asks nobody for a password. Skips the test where there is none to run."""
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
     folder = Path(tempfile.mkdtemp(prefix="executor-postgres-"))
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server((address, 0)) as free:
         port = free.getsockname()[1]
-    server = PostgresServer(programs, folder, port)
+    server = PostgresServer(programs, folder, port, address)
     try:
         if os.geteuid() == 0:
             os.chown(folder, _NOBODY, _NOBODY)
         _as_nobody(
             programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "executor", "-N", "--locale=C.UTF-8"
         )
+        with (folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all trust\n")
         server.control("start")
         try:
             yield server
