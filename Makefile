@@ -8,6 +8,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE ?= executor:$(VERSION)
 API_IMAGE ?= executor-api:$(VERSION)
 NUMPY_IMAGE ?= executor-numpy:$(VERSION)
+NAMESPACE ?= executor
 
 .DEFAULT_GOAL := help
 
@@ -35,7 +36,8 @@ serve: $(READY)  ## Serve the API on this machine until Ctrl-C
 test: $(READY)  ## Run the tests that need no cluster
 	$(BIN)/pytest -m 'not cluster'
 
-CLUSTER_TESTS = EXECUTOR_TEST_IMAGE=$(IMAGE) EXECUTOR_TEST_NUMPY_IMAGE=$(NUMPY_IMAGE) $(BIN)/pytest
+CLUSTER_TESTS = EXECUTOR_TEST_IMAGE=$(IMAGE) EXECUTOR_TEST_API_IMAGE=$(API_IMAGE) \
+	EXECUTOR_TEST_NUMPY_IMAGE=$(NUMPY_IMAGE) EXECUTOR_TEST_NAMESPACE=$(NAMESPACE) $(BIN)/pytest
 
 .PHONY: test-cluster
 test-cluster: $(READY)  ## Run the tests against the cluster of $KUBECONFIG; its nodes need the images
@@ -57,6 +59,10 @@ format: $(READY)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: manifests
+manifests: $(READY)  ## Render manifests/install.yaml, the chart's schema and table, and its golden renders
+	PYTHONPATH=tests $(BIN)/python -m chart.generated
+
 LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
 
 .PHONY: image
@@ -64,6 +70,15 @@ image:  ## Build the images of the service, of sandboxes and of the example with
 	docker build $(LABELS) --tag $(API_IMAGE) --file images/api/Dockerfile .
 	docker build $(LABELS) --tag $(IMAGE) images/executor
 	docker build --build-arg EXECUTOR=$(IMAGE) --tag $(NUMPY_IMAGE) images/examples/numpy
+
+.PHONY: manifests
+manifests: $(READY)  ## Write anew what is made from the chart: install.yaml, its schema and table, the renders of its tests
+	PYTHONPATH=tests $(BIN)/python -m chart.generated
+
+.PHONY: install
+install:  ## Install the chart on the cluster of $KUBECONFIG and make its test call; its nodes need the images
+	helm upgrade --install executor charts/executor --namespace $(NAMESPACE) --create-namespace --wait --timeout 3m $(VALUES)
+	helm test executor --namespace $(NAMESPACE)
 
 .PHONY: release-tools
 release-tools: $(READY)
@@ -121,6 +136,10 @@ bench-hostile: $(READY)  ## Measure on this machine what hostile clients do to g
 .PHONY: fuzz
 fuzz: $(READY)  ## Send 10,000 requests made from the OpenAPI document, and hold the answers against it
 	EXECUTOR_FUZZ_CASES=10000 EXECUTOR_FUZZ_SEED=$$(date +%s) $(BIN)/pytest -rP tests/fuzz
+
+.PHONY: bench-rollout
+bench-rollout: $(READY)  ## Upgrade, roll back and drain the chart under load on the cluster of $KUBECONFIG: calls lost
+	EXECUTOR_TEST_IMAGE=$(IMAGE) PYTHONPATH=tests $(BIN)/python benchmarks/rollout.py
 
 .PHONY: soak
 soak: $(READY)  ## Run 10,000 calls on this machine and count what is left
