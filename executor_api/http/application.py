@@ -28,6 +28,7 @@ from executor_api.http.body import LingeringResponse
 from executor_api.http.metrics import Metrics
 from executor_api.http.pool_metrics import PoolMetrics
 from executor_api.http.routes import Api
+from executor_api.http.share import TenantShare
 
 _METRICS = "/metrics"
 _DESCRIPTION = """Runs each call in a sandbox of its own and tells the truth about how it ended.
@@ -37,8 +38,8 @@ A call that fails is an answer (`200`, with `status`, `reason` and all it printe
 /v1/executions` is `POST /execute`."""
 
 
-def build(api: Api, metrics: Metrics) -> Starlette:
-    """The application. Whoever made the service starts and stops it.
+def build(api: Api, metrics: Metrics, connections: int) -> Starlette:
+    """The application, for a server with so many connections at most. Whoever made the service starts and stops it.
 
     Without ways to tell callers everybody is let in: who names this machine, or with ``no_auth`` all there are.
     """
@@ -49,7 +50,12 @@ def build(api: Api, metrics: Metrics) -> Starlette:
         *_served(operations),
         *_document([*executions.routes, *operations.routes]),
     ]
-    app = Starlette(routes=routes, middleware=[Middleware(RefusalWatch, audit=api.service.audit), _door(api, metrics)])
+    middleware = [
+        Middleware(RefusalWatch, audit=api.service.audit),
+        _door(api, metrics),
+        Middleware(TenantShare, most=max(1, connections * 3 // 4), refused=metrics.rate_limited),
+    ]
+    app = Starlette(routes=routes, middleware=middleware)
     app.router.redirect_slashes = False
     _handle_problems(app, metrics)
     metrics.registry.register(PoolMetrics(api.service.pools))

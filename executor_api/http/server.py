@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
     def __init__(self, api: Api, metrics: Metrics, reload: Callable[[], None]) -> None:
         grace = api.settings.shutdown_seconds + _CLOSING_SECONDS
         most = most_connections(api.settings.max_concurrency)
-        super().__init__(_config(application.build(api, metrics), api.settings, grace, most))
+        super().__init__(_config(application.build(api, metrics, most), api.settings, grace, most))
         self._api = api
         self._reload_files = reload
 

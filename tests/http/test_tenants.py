@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,24 @@ async def test_a_tenant_at_its_limit_is_refused_and_the_others_are_not(service: 
     await service.waiting(**bearer("bob"))
     assert problem(await _call(service, "bob", code="x")) == (429, "saturated")
     assert (await _call(service, "ann", code="x")).status_code == 200
+
+
+async def test_no_tenant_has_all_connections(make_service: ServiceMaker, tmp_path: Path) -> None:
+    """Requests that wait leave room for others': a tenant is refused more of them, and another is served."""
+    service = await make_service(connections=8, api_keys=write_keys(tmp_path / "keys.yaml", *TENANTS))
+    execution_id = await service.waiting(**bearer("ann"))
+    wait = functools.partial(
+        service.client.get, f"/executions/{execution_id}", headers={**bearer("ann"), "Prefer": "wait=9"}
+    )
+    waiting = [asyncio.create_task(wait()) for _ in range(6)]
+    while (refused := await service.client.get("/templates", headers=bearer("ann"))).status_code == 200:
+        pass  # not all of them have come
+    assert (problem(refused), refused.headers["retry-after"]) == ((429, "saturated"), "1")
+    assert (await service.client.get("/templates", headers=bearer("bob"))).status_code == 200
+    assert (await service.client.get("/healthz")).status_code == 200
+    service.backend.release.set()
+    assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
+    assert (await service.client.get("/templates", headers=bearer("ann"))).status_code == 200
 
 
 async def test_templates_it_may_not_use_are_not_there(service: Service) -> None:

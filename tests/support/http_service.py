@@ -89,7 +89,7 @@ async def running(tmp_path: Path, settings: Settings, connections: int = 1000) -
     service.audit.write = lambda event, **fields: audit.append({"event": event, **fields})
     await service.start()
     ways = ways_to_tell(settings, {})
-    app = application.build(Api(service, settings, ways), metrics)
+    app = application.build(Api(service, settings, ways), metrics, connections)
     async with (
         _listening(app, settings, connections) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
