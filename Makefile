@@ -76,6 +76,20 @@ install:  ## Install the chart on the cluster of $KUBECONFIG and make its test c
 	helm upgrade --install executor charts/executor --namespace $(NAMESPACE) --create-namespace --wait --timeout 3m $(VALUES)
 	helm test executor --namespace $(NAMESPACE)
 
+KIND_URL := http://127.0.0.1:30080
+
+.PHONY: kind
+kind: export KUBECONFIG := $(CURDIR)/build/kind.kubeconfig
+kind: $(READY) image  ## Make a cluster with kind, install the chart on it, run tests through its Service
+	mkdir -p build
+	kind get clusters --quiet | grep -qx executor || kind create cluster --config kind-config.yaml --wait 2m
+	kind get kubeconfig --name executor > $$KUBECONFIG
+	kind load docker-image --name executor $(API_IMAGE) $(IMAGE) $(NUMPY_IMAGE)
+	kubectl --namespace $(NAMESPACE) rollout restart deployment/executor 2>/dev/null || true  # it is there: take the new image
+	$(MAKE) install VALUES='--set service.type=NodePort --set service.nodePort=30080'
+	EXECUTOR_TEST_URL=$(KIND_URL) $(CLUSTER_TESTS) tests/cluster/test_installed.py tests/cluster/test_images.py
+	@echo "It serves at $(KIND_URL); KUBECONFIG=$$KUBECONFIG; 'kind delete cluster --name executor' ends it"
+
 .PHONY: release-tools
 release-tools: $(READY)
 	$(BIN)/pip install --quiet --editable '.[release]'
