@@ -13,9 +13,9 @@ from support.served import served
 
 from executor_api.settings import Settings
 
-CASES = int(os.environ.get("EXECUTOR_FUZZ_CASES", "300"))
+CASES = int(os.environ.get("EXECUTOR_FUZZ_CASES", "200"))
 SEED = os.environ.get("EXECUTOR_FUZZ_SEED", "1")
-SHARE = 20
+SHARE = 10
 """One in so many cases is made at random for each operation; the others are at bounds, or follow from answers."""
 EXCLUDED = {
     "positive_data_acceptance": "the document can't say all: no path lies below another, a cursor must be ours",
