@@ -28,6 +28,8 @@ PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
+_LATE_SECONDS = 3.0
+
 Script = Callable[["FakeApiServer", Object], Coroutine[Any, Any, None]]
 
 
@@ -61,6 +63,8 @@ class FakeApiServer:
     denied: set[str] = field(default_factory=set)  # "verb resource[/subresource]"
     token: str = "secret"  # noqa: S105 - of this fake
     namespace_exists: bool = True
+    late_for: str = "-"
+    """A Job whose name begins so is made, and its maker gets to know late."""
     bookmark_seconds: float = 0.05
     url: str = ""
 
@@ -156,6 +160,8 @@ class FakeApiServer:
             await self.objects.put("jobs", job)
             task = asyncio.create_task(self.script(self, job))
             self._tasks.add(task)
+            if name.startswith(self.late_for):
+                await asyncio.sleep(_LATE_SECONDS)
         return web.json_response(job, status=201)
 
     async def _get_job(self, request: web.Request) -> web.StreamResponse:

@@ -114,6 +114,27 @@ async def test_a_runner_that_boots_late_is_waited_for(world: World) -> None:
     assert any("network policies are enforced: " in note for note in backend.health().notes)
 
 
+async def test_a_service_that_stops_meanwhile_leaves_no_sandbox(world: World) -> None:
+    """What was made to try the network goes with the service, whatever its runner does."""
+    world.tells = False
+    backend = world.backend()
+    await backend.start()
+    await until(lambda: any(runner.tried for runner in world.runners.values()))
+    assert any(job.startswith("probe-") for job in world.jobs())
+    await backend.stop()
+    assert world.jobs() == []
+
+
+async def test_a_service_that_stops_while_it_makes_a_sandbox_leaves_none(world: World) -> None:
+    """It goes though its maker had not been told that it was there."""
+    world.api.late_for = "probe-"
+    backend = world.backend()
+    await backend.start()
+    await until(lambda: any(job.startswith("probe-") for job in world.jobs()))
+    await backend.stop()
+    assert world.jobs() == []
+
+
 async def test_without_a_way_to_sandboxes_it_stays_unknown(world: World) -> None:
     """A service that reaches runners through the API server only can't tell, and calls run."""
     world.pod_ip = await world.stranger()

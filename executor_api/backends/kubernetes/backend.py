@@ -30,7 +30,7 @@ from executor_api.backends.kubernetes.metrics import KubernetesMetrics, NoMetric
 from executor_api.backends.kubernetes.network_probe import Places, probe, probe_claim
 from executor_api.backends.kubernetes.network_watch import NetworkWatch
 from executor_api.backends.kubernetes.pool_keeper import keep_pools
-from executor_api.backends.kubernetes.rehearsal import rehearse
+from executor_api.backends.kubernetes.rehearsal import Unclaimed, rehearse
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState
@@ -80,7 +80,7 @@ class KubernetesBackend:
         self._problems: tuple[str, ...] = ("the Kubernetes backend is not connected yet",)
         self._task: asyncio.Task[None] | None = None
         self._rehearsed = False
-        self._rehearsing: set[str] = set()
+        self._unclaimed = Unclaimed()
 
     async def start(self) -> None:
         """Begin to connect. What is in the way shows in `health`, and is tried again until it is not."""
@@ -167,7 +167,7 @@ class KubernetesBackend:
     def _is_left_alone(self, job: JobSnapshot) -> bool:
         """Whether something else sees to its end: the pool, its TTL, the tenant's last call, or a rehearsal."""
         at_ease = {JobState.WAITING: True, JobState.REUSED: not job.finished, JobState.CLAIMED: False}[job.state]
-        return at_ease or job.deleting or (job.keep_finished and job.finished) or job.name in self._rehearsing
+        return at_ease or job.deleting or (job.keep_finished and job.finished) or job.name in self._unclaimed.names
 
     def _connected(self) -> tuple[Cluster, Supply]:
         if self._cluster is None or self._supply is None:
@@ -268,26 +268,21 @@ class KubernetesBackend:
         return []
 
     async def _rehearse(self, claim: Claim) -> list[str]:
-        name = f"rehearsal-{secrets.token_hex(4)}"
-        self._rehearsing.add(name)
         try:
-            problem = await rehearse(await self._connected()[1].make(name, claim))
+            cluster, supply = self._connected()
+            async with self._unclaimed.one("rehearsal", cluster) as name:
+                problem = await rehearse(await supply.make(name, claim))
         except SandboxFailedError as error:
             problem = rehearsal.refusal(error)
         except UnavailableError as error:
             _log.warning("no rehearsal", error=str(error))
             return []  # an API server just gone: the next check tells
-        finally:
-            self._rehearsing.discard(name)
         return [problem] if problem else []
 
     async def _probe(self) -> Verdict:
         cluster, supply = self._connected()
-        template, name = self._templates[_SAMPLE], f"probe-{secrets.token_hex(4)}"
+        template = self._templates[_SAMPLE]
         api = cluster.client.host if cluster.client.in_cluster else ""
-        self._rehearsing.add(name)
-        try:
+        async with self._unclaimed.one("probe", cluster) as name:
             making = supply.make(name, probe_claim(template))
             return await probe(making, template, Places(cluster.namespace, self._settings.port, api))
-        finally:
-            self._rehearsing.discard(name)

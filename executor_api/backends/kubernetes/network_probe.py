@@ -65,7 +65,7 @@ async def probe(making: Awaitable[KubernetesSandbox], template: Template, places
                 await sandbox.answers()
             return await examine(sandbox, template, places)
         finally:
-            await rehearsal.remove(sandbox)
+            await rehearsal.removed(sandbox.details.name, sandbox.release())
     except (SandboxFailedError, ConnectionLostError, UnavailableError, ConfigurationError) as error:
         return unknown(f"no sandbox could be had to try it ({error}); it is tried again")
     except TimeoutError:
@@ -115,18 +115,33 @@ async def _own_door(stack: AsyncExitStack, ip: str, port: int) -> Door:
             await _greets(door)
             return door
     word = secrets.token_hex(16)
-
-    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer), suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            async with asyncio.timeout(ATTEMPT_SECONDS):
-                await reader.readuntil(_REQUEST)
-            writer.write(word.encode())
-
-    server = await asyncio.start_server(greet, address, 0)
-    stack.callback(server.close)
-    door = Door("this service", address, server.sockets[0].getsockname()[1], word, (address, own_port))
+    served = await _serve(stack, address, word)
+    door = Door("this service", address, served, word, (address, own_port))
     await _greets(door)
     return door
+
+
+async def _serve(stack: AsyncExitStack, address: str, word: str) -> int:
+    """Answer with the word at a port of this address."""
+    lines: set[asyncio.StreamWriter] = set()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.add(writer)
+        with closing(writer), suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            await reader.readuntil(_REQUEST)
+            writer.write(word.encode())
+        lines.discard(writer)
+
+    server = await asyncio.start_server(greet, address, 0)
+
+    def close() -> None:
+        server.close()
+        for line in lines:
+            line.close()
+
+    stack.callback(close)
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 async def _greets(door: Door) -> None:

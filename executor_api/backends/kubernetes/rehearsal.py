@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 
 import structlog
 
 from executor_api.backends.base import ConnectionLostError, SandboxFailedError
+from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.domain.outcome import Reason
 
@@ -18,6 +22,26 @@ EXECUTION = "rehearsal"
 """Stands for an execution id on the Job: no execution has it, so a Job that is left over is collected as garbage."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Unclaimed:
+    """Sandboxes that this process makes for itself: garbage collection leaves those of these ``names`` alone."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    @asynccontextmanager
+    async def one(self, kind: str, cluster: Cluster) -> AsyncIterator[str]:
+        """A name for one, which goes when we are stopped meanwhile, also if nobody got to know that it was made."""
+        name = f"{kind}-{secrets.token_hex(4)}"
+        self.names.add(name)
+        try:
+            yield name
+        except asyncio.CancelledError:
+            await removed(name, cluster.delete_job(name))
+            raise
+        finally:
+            self.names.discard(name)
 
 
 async def rehearse(sandbox: KubernetesSandbox) -> str | None:
@@ -36,17 +60,17 @@ async def rehearse(sandbox: KubernetesSandbox) -> str | None:
     except TimeoutError:
         _log.warning("the rehearsal's sandbox takes long to start")
     finally:
-        await remove(sandbox)
+        await removed(sandbox.details.name, sandbox.release())
     return None
 
 
-async def remove(sandbox: KubernetesSandbox) -> None:
-    """Remove one that no execution wants; if that takes long, it is garbage."""
+async def removed(job: str, removing: Awaitable[object]) -> None:
+    """Wait until a sandbox is removed that no execution wants; if that takes long, it is garbage."""
     try:
         async with asyncio.timeout(_RELEASE_SECONDS):
-            await sandbox.release()
+            await removing
     except TimeoutError:
-        _log.warning("a Job could not be deleted yet", job=sandbox.details.job)
+        _log.warning("a Job could not be deleted yet", job=job)
 
 
 def refusal(error: SandboxFailedError) -> str | None:
