@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from support.cluster import Namespace
 
@@ -98,4 +100,4 @@ async def test_garbage_of_a_crashed_service_is_collected(backend: KubernetesBack
         return False
 
     assert await backend.collect_garbage(nobody) == 1
-    own_namespace.wait_empty()
+    await asyncio.to_thread(own_namespace.wait_empty)

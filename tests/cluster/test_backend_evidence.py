@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -93,4 +94,4 @@ async def test_sandbox_that_is_ended_from_outside(
 
 async def test_nothing_is_left(own_namespace: Namespace) -> None:
     """After all of these, no Job and no pod of ours is there."""
-    own_namespace.wait_empty()
+    await asyncio.to_thread(own_namespace.wait_empty)
