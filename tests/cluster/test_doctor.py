@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
-from support.cluster import IMAGE, Namespace, kubeconfig
+from support.cluster import IMAGE, POD_IPS, Namespace, kubeconfig
 
 pytestmark = pytest.mark.cluster
 
@@ -27,6 +27,7 @@ RULES = [
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]},
 ]
+PROXY_RULES = [*RULES, {"apiGroups": [""], "resources": ["pods/proxy"], "verbs": ["get", "create", "delete"]}]
 
 
 def _doctor(space: Namespace, *flags: str) -> tuple[int, list[dict[str, str]]]:
@@ -105,7 +106,8 @@ def test_policy_quota_and_classes(own_namespace: Namespace, tmp_path: Path) -> N
 
 def test_the_least_role_is_enough(own_namespace: Namespace, kubeconfig_of: Any) -> None:
     """With exactly the documented verbs nothing fails; what that Role can't see is a warning."""
-    code, found = _doctor(own_namespace, "--kubeconfig", kubeconfig_of(RULES))
+    rules = RULES if POD_IPS else PROXY_RULES
+    code, found = _doctor(own_namespace, "--kubeconfig", kubeconfig_of(rules))
     verdicts = _verdicts(found)
     assert code == 0, found
     assert (verdicts["RBAC"], verdicts["image"], verdicts["reachability"]) == ("ok", "ok", "ok")

@@ -16,6 +16,8 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 IMAGE = os.environ.get("EXECUTOR_TEST_IMAGE", "localhost/executor:dev")
+POD_IPS = not os.environ.get("EXECUTOR_TEST_NO_POD_IPS")
+"""Whether this machine reaches pods by their addresses. It doesn't where nodes are containers, as those of kind are."""
 MANAGED = "app.kubernetes.io/managed-by=executor-api"
 GPU = "nvidia.com/gpu"
 
