@@ -9,7 +9,7 @@ import contextlib
 import functools
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from support.bystander import PORT, running, serving
 from support.cluster import IMAGE, Namespace, namespace
 from support.service import Service
 
+from executor_api.backends.kubernetes import names
 from executor_runner.protocol import PORT as RUNNER_PORT
 from executor_runner.protocol import TOKEN_HASH_ENV
 
@@ -55,7 +56,6 @@ class Scene:
     service: Service
     bystander: str
     no_standins: str
-    runners: dict[str, str] = field(default_factory=dict)
 
     def call(self, function: str, *args: Any, template: str = "default") -> tuple[Any, dict[str, Any]]:
         """What a function of `attack_code` returns in a sandbox, and the execution."""
@@ -105,12 +105,14 @@ class Scene:
         return found
 
     def waiting(self) -> dict[str, Any]:
-        """Pods of the pool, by name, once both are there."""
-        ready = [pool for pool in self.service.client.get("/pool").json()["pools"] if pool["template"] == "default"]
-        assert ready[0]["desired"] == 2
+        """Pods of the pool that wait for a call, by name, once both are there."""
         self.space.wait(lambda: self._ready() == 2)
-        selector = "executor-api/template=default"
-        pods = self.space.core.list_namespaced_pod(self.space.name, label_selector=selector).items
+        jobs = [
+            job.metadata.name
+            for job in self.space.jobs()
+            if job.metadata.labels[names.STATE] == "waiting" and not job.metadata.deletion_timestamp
+        ]
+        pods = [pod for pod in self.space.pods() if pod.metadata.labels[names.JOB_NAME] in jobs]
         return {pod.metadata.name: pod for pod in pods if pod.status.phase == "Running"}
 
     def _ready(self) -> int:
