@@ -124,7 +124,12 @@ class Settings:
     )
     keep_seconds: float = _setting(7 * 24 * 3600.0, "How long finished executions are kept.")
     keep_bytes: int = _setting(2048 * MIB, "Most bytes of finished executions; the oldest go first.")
-    shutdown_seconds: float = _setting(30.0, "How long a stopping service waits for running calls.")
+    drain_seconds: float = _setting(
+        0.0,
+        "How long a service that is told to stop still takes calls, each answer the last on its connection: until "
+        "load balancers know.",
+    )
+    shutdown_seconds: float = _setting(30.0, "How long a stopping service then waits for running calls.")
     log_format: str = _setting(
         "auto", "One JSON line an event, or text; auto is text on a terminal.", choices=("auto", "json", "text")
     )

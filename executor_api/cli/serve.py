@@ -47,6 +47,7 @@ GROUPS = {
         "body_timeout_seconds",
         "keep_seconds",
         "keep_bytes",
+        "drain_seconds",
         "shutdown_seconds",
     ),
     "Logs": ("log_format", "log_level"),

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from math import ceil
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 
@@ -19,6 +20,8 @@ from executor_api.http.metrics import Metrics
 from executor_api.http.protocol import protocol
 from executor_api.http.routes import Api
 from executor_api.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 _CLOSING_SECONDS = 2.0
 """How long connections may stay open after the grace: for the last answers."""
@@ -31,6 +34,7 @@ _MOST_BESIDE = 64
 class Server(uvicorn.Server):
     """Drains when told to stop: no new connections, calls that run may end and be answered within the grace.
 
+    Before that it serves on for ``drain_seconds``, each answer the last on its connection.
     SIGHUP has files read anew, by ``reload`` and by the ways to tell callers.
     """
 
@@ -43,12 +47,26 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, let answers go out, then let calls end that nobody waits for; one grace for both."""
+        await self._say_farewell()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._api.settings.shutdown_seconds
         timer = loop.call_at(deadline, self._api.waiting.close)
         await super().shutdown(sockets)
         timer.cancel()
         await self._api.service.stop(max(0.0, deadline - loop.time()))
+
+    async def _say_farewell(self) -> None:
+        """Serve on and end each connection by its next answer.
+
+        Whoever chooses among services hears after a moment only that this one goes. And over a connection that its
+        client means to keep, a call may be on its way when it is closed.
+        """
+        _log.info("draining", seconds=self._api.settings.drain_seconds)
+        self.server_state.default_headers.append((b"connection", b"close"))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._api.settings.drain_seconds
+        while loop.time() < end and not self.force_exit:  # noqa: ASYNC110 - uvicorn's flag, which wakes nobody
+            await asyncio.sleep(0.1)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -46,6 +46,18 @@ def test_a_stopping_service_does_not_wait_for_ever(tmp_path: Path) -> None:
     assert (found["status"], found["reason"], found["stdout"]) == ("failed", "sandbox_lost", "started\n")
 
 
+def test_a_draining_service_takes_calls_and_ends_connections(tmp_path: Path) -> None:
+    """For the drain it serves over kept connections and new ones, and says each time that this answer is the last."""
+    with Service(tmp_path, "--drain-seconds", "2") as service:
+        assert service.client.get("/healthz").headers.get("connection") != "close"
+        service.process.send_signal(signal.SIGTERM)
+        service.wait_log("draining")
+        for _ in range(3):
+            answer = service.client.post("/execute", json={"command": "echo served"})
+            assert (answer.json()["stdout"], answer.headers["connection"]) == ("served\n", "close")
+        assert service.process.wait(30) == 0
+
+
 def test_templates_are_read_anew_on_sighup(tmp_path: Path) -> None:
     """A good file replaces the set; a file with a mistake keeps the old one."""
     file = tmp_path / "templates.yaml"
