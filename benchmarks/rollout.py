@@ -119,9 +119,9 @@ def _drain(found: Release) -> None:
         try:
             found.core.create_namespaced_pod_eviction(name, found.namespace, body)
         except ApiException as error:
-            if error.status != 429:
+            if error.status not in (404, 429):
                 raise
-            return False
+            return error.status == 404  # it is on its way out already
         return True
 
     for name in list(_pods(found)):
