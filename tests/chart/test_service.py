@@ -100,12 +100,12 @@ def test_one_writer_at_a_time() -> None:
 
 @each_values
 def test_pod_has_time_to_drain(values: Values) -> None:
-    """The grace holds the sleep before SIGTERM, the calls' time after it, and some seconds for the last answers."""
-    spec = service_pod(values)["spec"]
-    hook = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    calls = float(environment(values)["EXECUTOR_SHUTDOWN_SECONDS"])
-    assert spec["terminationGracePeriodSeconds"] >= hook + calls + 5
-    assert hook == values.get("drain", {}).get("preStopSeconds", 5)
+    """The grace holds the time in which it takes calls, what running ones get then, and some for the last answers."""
+    seconds = [float(environment(values)[f"EXECUTOR_{name}_SECONDS"]) for name in ("DRAIN", "SHUTDOWN")]
+    assert service_pod(values)["spec"]["terminationGracePeriodSeconds"] >= sum(seconds) + 5
+    assert seconds == [
+        values.get("drain", {}).get(name, default) for name, default in (("seconds", 5), ("shutdownSeconds", 30))
+    ]
 
 
 def test_several_pods_are_spread_and_not_all_taken_at_once() -> None:

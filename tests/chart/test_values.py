@@ -42,7 +42,7 @@ def _at(path: str, value: Any) -> Values:
         ("settings", {"maxQeue": 5}, "/settings': additional properties 'maxQeue' not allowed"),
         ("settings", {"maxQueue": "5"}, "/settings/maxQueue': got string, want null or integer"),
         ("settings", {"logLevel": "loud"}, "/settings/logLevel': value must be one of 'debug'"),
-        ("drain.preStopSeconds", 0.5, "/drain/preStopSeconds': got number, want integer"),
+        ("drain.seconds", 0.5, "/drain/seconds': got number, want integer"),
         ("store.url", "mysql://db", "/store/url'"),
         ("persistence.size", "4 GB", "/persistence/size'"),
         ("auth.apiKey.enabled", "no", "/auth/apiKey/enabled': got string, want boolean"),

@@ -12,6 +12,7 @@
   "IMAGE" (include "executor.image" (list . .Values.sandbox.image))
   "DISPATCH" .Values.dispatch
   "TEMPLATES" "/etc/executor/templates.yaml"
+  "DRAIN_SECONDS" (toJson .Values.drain.seconds)
   "SHUTDOWN_SECONDS" (toJson .Values.drain.shutdownSeconds) -}}
 {{- if not (include "executor.shared" .) }}{{ $_ := set $set "DATA_DIR" "/var/lib/executor-api" }}{{ end -}}
 {{- if $auth.none }}{{ $_ := set $set "NO_AUTH" "true" }}{{ end -}}
