@@ -49,6 +49,18 @@ def test_sandboxes_reach_nothing_by_default() -> None:
         assert None in [spec.get("ingress") for spec in _policies({}, labels, "Ingress")]
 
 
+def test_deny_outlives_the_release() -> None:
+    """Helm leaves the deny to the namespace that it makes, which ends pods first; elsewhere it takes it away."""
+
+    def kept(values: Values) -> list[str]:
+        policies = [item["metadata"] for item in of_kind(values, "NetworkPolicy")]
+        return [item["name"] for item in policies if item.get("annotations") == {"helm.sh/resource-policy": "keep"}]
+
+    assert kept({}) == ["x-executor-deny"]
+    for namespace in ({"name": "ns"}, {"name": "calls", "create": False}):
+        assert kept({"sandbox": {"namespace": namespace}}) == []
+
+
 def test_only_the_service_reaches_runners() -> None:
     """The one peer that is let in is the service's pods, by their labels and their namespace together."""
     rules = [rule for spec in _policies({}, SANDBOX, "Ingress") for rule in spec.get("ingress", ())]
