@@ -13,8 +13,9 @@ from executor_runner.output import OutputCapture
 from executor_runner.protocol.frames import STREAM_FRAMES, FrameKind, Stream, encode_json
 from executor_runner.protocol.shapes import Gap
 
-READ_BYTES = 1024 * 1024
-_MOST_DRAIN = 64 * READ_BYTES
+READ_BYTES = 64 * 1024
+"""Bytes of one read: what malloc serves without asking the kernel for memory each time."""
+_MOST_DRAIN = 64 * 1024 * 1024
 
 
 class OutputPump:
