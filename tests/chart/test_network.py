@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from chart.helm import Values, matrix, refusal
+from chart.helm import CHART, Values, matrix, refusal
 from chart.pods import of_kind, service_pod
 from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.network_policy import selects
 
-METADATA = ("169.254.169.254", "fd00:ec2::254")
+METADATA = (
+    *("169.254.169.254", "169.254.170.2", "169.254.170.23", "100.100.100.200", "168.63.129.16"),
+    *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254"),
+)
 SANDBOX = {names.NAME: names.SANDBOX, names.TEMPLATE: "default"}
 
 
@@ -109,6 +112,10 @@ def test_ways_out_are_a_templates_own() -> None:
         ("169.254.0.0/15", "169.255.1.1"),
         ("169.252.0.0/14", "169.253.1.1"),
         ("10.0.0.0/8", "10.1.2.3"),
+        ("100.64.0.0/10", "100.64.1.1"),
+        ("100.100.100.200/31", "100.100.100.201"),
+        ("168.0.0.0/6", "168.63.129.17"),
+        ("fd20::/16", "fd20:1::9"),
         ("169.254.20.10/32", "169.254.20.10"),
         ("198.51.100.77/32", "198.51.100.77"),
         ("::/0", "2001:db8::1"),
@@ -137,7 +144,8 @@ def test_metadata_is_cut_out(cidr: str, reached: str) -> None:
     "cidr",
     [
         *("169.254.0.0/16", "169.254.169.0/24", "169.254.169.254/32", "169.254.128.0/17"),
-        *("fd00:ec2::/32", "fd00:ec2::254/128", "fd00:0ec2::/64"),
+        *("169.254.170.2/32", "169.254.170.16/28", "100.100.100.200/32", "168.63.129.16/32"),
+        *("fd00:ec2::/32", "fd00:ec2::254/128", "fd00:0ec2::/64", "fd20:ce::254/128", "fd20:00ce::/32"),
     ],
 )
 def test_metadata_itself_is_refused(cidr: str) -> None:
@@ -145,6 +153,14 @@ def test_metadata_itself_is_refused(cidr: str) -> None:
     assert f"networkPolicy.egress (out): {cidr} holds the address of a cloud's metadata service" in refusal(
         _egress(cidr)
     )
+
+
+def test_operators_read_which_addresses() -> None:
+    """The chart's README lists each address that is cut out, and the renders of the widest blocks no other."""
+    for address in METADATA:
+        assert f"`{address}`" in (CHART / "README.md").read_text()
+    cut = {item for block in _blocks(_egress("0.0.0.0/0", "::/0")) for item in block["except"]}
+    assert all(any(ipaddress.ip_address(address) in ipaddress.ip_network(item) for address in METADATA) for item in cut)
 
 
 def test_the_internet_is_not_the_cluster() -> None:

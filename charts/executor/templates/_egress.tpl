@@ -1,6 +1,6 @@
 {{/*
 Where sandboxes may connect to. A cloud's metadata service is never among it: whoever reaches it can take the node's
-identity. What contains its address gets it cut out; what is little more than that address is refused.
+identity. What contains such an address gets it cut out; what is little more than it is refused.
 */}}
 
 {{/* The peers of one entry of networkPolicy.egress, as YAML: (list $ ENTRY). */}}
@@ -15,6 +15,7 @@ identity. What contains its address gets it cut out; what is little more than th
 {{- if $entry.internet -}}
 {{- $own := $.Values.networkPolicy.internetExcept -}}
 {{- range $cidr, $except := include "executor.internet" . | fromYaml -}}
+{{- $except = concat $except (include "executor.block" (list $where $cidr) | fromYaml).except | uniq -}}
 {{- range $own -}}
 {{- if eq (contains ":" .) (contains ":" $cidr) }}{{ $except = append $except . }}{{ end -}}
 {{- end -}}
@@ -28,14 +29,12 @@ identity. What contains its address gets it cut out; what is little more than th
 {{- toYaml $peers -}}
 {{- end -}}
 
-{{/* The internet: all but private, shared, link-local and reserved addresses, and Azure's wire server. */}}
+{{/* The internet: all but private, shared, link-local and reserved addresses; metadata addresses go on top. */}}
 {{- define "executor.internet" -}}
 0.0.0.0/0:
   - 10.0.0.0/8
   - 100.64.0.0/10
   - 127.0.0.0/8
-  - 168.63.129.16/32
-  - 169.254.0.0/16
   - 172.16.0.0/12
   - 192.168.0.0/16
   - 198.18.0.0/15
@@ -47,30 +46,47 @@ identity. What contains its address gets it cut out; what is little more than th
   - ff00::/8
 {{- end -}}
 
-{{/*
-One CIDR as an ipBlock without metadata addresses, as YAML: (list WHERE CIDR). Compares the first 32 bits: those of
-169.254.169.254, and those of fd00:ec2::254.
-*/}}
+{{/* Each address by which a cloud tells its metadata or gives out credentials, and the range that is cut out for it. */}}
+{{- define "executor.metadataAddresses" -}}
+169.254.169.254: 169.254.0.0/16 # AWS, Azure, Google and most others
+169.254.170.2: 169.254.0.0/16 # AWS ECS
+169.254.170.23: 169.254.0.0/16 # AWS EKS
+100.100.100.200: 100.100.100.200/32 # Alibaba
+168.63.129.16: 168.63.129.16/32 # Azure
+"fd00:ec2::254": fd00:ec2::/32 # AWS
+"fd00:ec2::23": fd00:ec2::/32 # AWS EKS
+"fd20:ce::254": fd20:ce::/32 # Google
+{{- end -}}
+
+{{/* The first 32 bits of an address as a number. */}}
+{{- define "executor.bits" -}}
+{{- $six := contains ":" . -}}
+{{- $bits := 0 -}}
+{{- range $six | ternary (slice (splitList ":" (printf "%s::" .)) 0 2) (splitList "." .) -}}
+{{- $bits = $six | ternary (add (mul $bits 65536) (printf "0x%s" (default "0" .) | int64)) (add (mul $bits 256) (int64 .)) -}}
+{{- end -}}
+{{- $bits -}}
+{{- end -}}
+
+{{/* One CIDR as an ipBlock without metadata addresses, as YAML: (list WHERE CIDR). Compares the first 32 bits. */}}
 {{- define "executor.block" -}}
 {{- $where := index . 0 -}}
 {{- $cidr := index . 1 -}}
 {{- $base := first (splitList "/" $cidr) -}}
 {{- $length := last (splitList "/" $cidr) | int -}}
-{{- $six := contains ":" $base -}}
-{{- $bits := 0 -}}
-{{- range $six | ternary (slice (splitList ":" (printf "%s::" $base)) 0 2) (splitList "." $base) -}}
-{{- $bits = $six | ternary (add (mul $bits 65536) (printf "0x%s" (default "0" .) | int64)) (add (mul $bits 256) (int64 .)) -}}
-{{- end -}}
-{{- $metadata := ternary 4244639426 2852039166 $six -}}
-{{- $around := ternary (dict "cidr" "fd00:ec2::/32" "length" 32) (dict "cidr" "169.254.0.0/16" "length" 16) $six -}}
 {{- $size := 1 -}}
 {{- range until (sub 32 (min $length 32) | int) }}{{ $size = mul $size 2 }}{{ end -}}
+{{- $except := list -}}
+{{- range $address, $around := include "executor.metadataAddresses" . | fromYaml -}}
+{{- $same := eq (contains ":" $address) (contains ":" $base) -}}
+{{- if and $same (eq (div (include "executor.bits" $base) $size) (div (include "executor.bits" $address) $size)) -}}
+{{- if ge $length (last (splitList "/" $around) | int) -}}
+{{- fail (printf "%s: %s holds the address of a cloud's metadata service (%s); leave it out" $where $cidr $address) -}}
+{{- end -}}
+{{- $except = append $except $around -}}
+{{- end -}}
+{{- end -}}
 {{- $block := dict "cidr" $cidr -}}
-{{- if eq (div $bits $size) (div $metadata $size) -}}
-{{- if ge $length (int $around.length) -}}
-{{- fail (printf "%s: %s holds the address of a cloud's metadata service; leave it out" $where $cidr) -}}
-{{- end -}}
-{{- $_ := set $block "except" (list $around.cidr) -}}
-{{- end -}}
+{{- if $except }}{{ $_ := set $block "except" (uniq $except) }}{{ end -}}
 {{- toYaml $block -}}
 {{- end -}}
