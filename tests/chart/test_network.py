@@ -97,7 +97,7 @@ def test_service_takes_requests_on_its_port_only() -> None:
 
 def test_ways_out_are_a_templates_own() -> None:
     """A way out for one template selects its sandboxes, and not those of another."""
-    values = _egress("198.51.100.0/24", templates=["online"])
+    values: Values = {**_egress("198.51.100.0/24", templates=["online"]), "templates": {"online": {}}}
     for template, ways in (("online", 1), ("default", 0)):
         found = _policies(values, {**SANDBOX, names.TEMPLATE: template}, "Egress")
         assert len([spec for spec in found if spec.get("egress")]) == ways

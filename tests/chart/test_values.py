@@ -56,6 +56,11 @@ def _at(path: str, value: Any) -> Values:
         ("networkPolicy.egress", [{"name": "a", "cidrs": ["10.0.0.1"]}], "/networkPolicy/egress/0/cidrs/0'"),
         ("networkPolicy.egress", [{"name": "a", "to": [{"ipBlock": {}}]}], "/networkPolicy/egress/0/to/0'"),
         ("networkPolicy.egress", [{"name": "a", "ports": [443]}], "/networkPolicy/egress/0/ports/0'"),
+        (
+            "networkPolicy.egress",
+            [{"name": "a", "dns": True, "templates": []}],
+            "/networkPolicy/egress/0/templates': min",
+        ),
         ("resources.limits", {"memory": "1 GiB"}, "/resources/limits/memory'"),
         ("resources.limit", {}, "/resources': additional properties 'limit' not allowed"),
         ("tolerations", [{"keys": "a"}], "/tolerations/0'"),
@@ -100,6 +105,14 @@ def test_typing_error_is_named(path: str, value: Any, message: str) -> None:
         ({"dispatch": "proxy"}, "networkPolicy.sandboxFrom: with dispatch: proxy the API server calls the runners"),
         ({"templates": {"gpu": {"job_template": "gpu.yaml.j2"}}}, 'there is no "gpu.yaml.j2" in jobTemplates'),
         ({"networkPolicy": {"egress": [{"name": "out"}]}}, "networkPolicy.egress (out): it allows nothing"),
+        (
+            {"networkPolicy": {"egress": [{"name": "out", "dns": True, "templates": ["onlin"]}]}},
+            'networkPolicy.egress (out): there is no "onlin" in templates; correct the name',
+        ),
+        (
+            {"networkPolicy": {"egress": [{"name": "out", "dns": True}, {"name": "out", "internet": True}]}},
+            "networkPolicy.egress (out): there are two of this name",
+        ),
     ],
 )
 def test_contradiction_is_named_with_the_way_out(values: Values, message: str) -> None:

@@ -31,6 +31,18 @@
 {{- if and (eq $v.dispatch "proxy") $v.networkPolicy.enabled (not $v.networkPolicy.sandboxFrom) -}}
 {{- fail "networkPolicy.sandboxFrom: with dispatch: proxy the API server calls the runners; allow its addresses here, such as [{ipBlock: {cidr: 10.0.0.1/32}}]" -}}
 {{- end -}}
+{{- $ways := list -}}
+{{- range $v.networkPolicy.egress -}}
+{{- if has .name $ways -}}
+{{- fail (printf "networkPolicy.egress (%s): there are two of this name; give one another name" .name) -}}
+{{- end -}}
+{{- $ways = append $ways .name -}}
+{{- range $template := .templates -}}
+{{- if not (or (eq $template "default") (hasKey $v.templates $template)) -}}
+{{- fail (printf "networkPolicy.egress (%s): there is no %q in templates; correct the name, or add the template" (last $ways) $template) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $fields := $v.templates -}}
 {{- $path := ($fields | default dict).job_template -}}
 {{- if and $path (not (hasPrefix "/" $path)) (not (hasKey $v.jobTemplates $path)) -}}
