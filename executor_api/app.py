@@ -212,6 +212,7 @@ async def _diagnose_kubernetes(
         image=settings.image,
         kubeconfig=settings.kubeconfig,
         context=settings.context,
+        owner_lease=settings.owner_lease,
         dispatch=DispatchMode(settings.dispatch),
         require_network_policy=settings.require_network_policy,
         port=settings.port,

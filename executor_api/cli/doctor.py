@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONCERNED = (
     *("backend", "namespace", "kubeconfig", "context", "image", "templates", "tenants", "pool", "dispatch"),
-    "require_network_policy",
+    *("owner_lease", "require_network_policy"),
     *("api_keys", "oidc_issuer", "oidc_audience", "oidc_tenant_claim", "oidc_default_scopes", "token_review_audience"),
 )
 """Settings of `serve` that decide what a call needs."""

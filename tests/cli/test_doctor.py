@@ -49,7 +49,7 @@ def test_help_loads_nothing_heavy(shell: Any) -> None:
     result = shell.run("doctor", "--help", PYTHONPROFILEIMPORTTIME="1")
     text = " ".join(result.stdout.decode().split())
     assert "starts one sandbox of each image" in text
-    for flag in ("--backend", "--namespace", "--image", "--pool", "--json"):
+    for flag in ("--backend", "--namespace", "--owner-lease", "--image", "--pool", "--json"):
         assert flag in text
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines()}
     assert not imported & {"asyncio", "fastapi", "pydantic", "structlog"}

@@ -26,6 +26,7 @@ async def _examined(
     dispatch: DispatchMode = DispatchMode.AUTO,
     namespace: str = NAMESPACE,
     require_network_policy: bool = False,
+    owner_lease: str = "",
 ) -> list[Finding]:
     settings = KubernetesSettings(
         master_key=MASTER_KEY,
@@ -34,6 +35,7 @@ async def _examined(
         kubeconfig=str(world.kubeconfig()),
         dispatch=dispatch,
         require_network_policy=require_network_policy,
+        owner_lease=owner_lease,
     )
     found: list[Finding] = []
     await examine(settings, {}, templates or (DEFAULT,), found.append)
@@ -97,6 +99,18 @@ async def test_rights_that_some_can_do_without(sound: World) -> None:
     assert [verdict for verdict, _ in _of(await _examined(sound), "RBAC")] == ["warn"]
     found = _of(await _examined(sound, dispatch=DispatchMode.PROXY), "RBAC")
     assert {(verdict, "proxy" in text) for verdict, text in found} == {("warn", False), ("fail", True)}
+
+
+async def test_owner(sound: World) -> None:
+    """Where a Lease is to own all, it fails if that is not there or may not be read: the service makes nothing then."""
+    ((verdict, text),) = _of(await _examined(sound, owner_lease="release"), "owner")
+    assert (verdict, "there is no Lease release in namespace sandboxes" in text) == ("fail", True)
+    await sound.api.objects.put("leases", {"metadata": {"name": "release", "uid": "u-1"}, "spec": {}})
+    found = await _examined(sound, owner_lease="release")
+    assert (_bad(found), _of(found, "owner")[0][0]) == ([], "ok")
+    sound.api.leases.denied = {"get"}
+    ((verdict, text),) = _of(await _examined(sound, owner_lease="release"), "owner")
+    assert (verdict, "add that to its Role there" in text) == ("fail", True)
 
 
 async def test_namespace(world: World) -> None:

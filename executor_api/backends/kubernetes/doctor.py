@@ -37,6 +37,7 @@ from executor_api.backends.kubernetes.errors import (
 from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
 from executor_api.backends.kubernetes.job_template import Tree
 from executor_api.backends.kubernetes.metrics import NoMetrics
+from executor_api.backends.kubernetes.owner import Owner
 from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings
 from executor_api.backends.kubernetes.trial import try_images
 from executor_api.domain.finding import Finding, Verdict, fail, ok, warn
@@ -103,6 +104,8 @@ class _Examination:
         if not await self._take(_SERVER, self._server()) or not await self._take(_NAMESPACE, self._namespace()):
             return
         await self._take("RBAC", self._rights())
+        if self._settings.owner_lease:
+            await self._take("owner", self._owner())
         for template in self._templates:
             await self._take(f"template {template.name}", self._template(template))
         await self._take("quota", self._quota())
@@ -160,6 +163,12 @@ class _Examination:
         if not missing:
             return [ok("RBAC", f"allows the service all {len(wanted)} verbs it needs in namespace {self._space}")]
         return [_lacks(right, self._space) for right in missing]
+
+    async def _owner(self) -> list[Finding]:
+        """Without it the service makes nothing."""
+        name = self._settings.owner_lease
+        await Owner(self._space, name).find(self._client, self._source)
+        return [ok("owner", f"Lease {name} owns what the service makes")]
 
     async def _template(self, template: Template) -> list[Finding]:
         check = f"template {template.name}"
