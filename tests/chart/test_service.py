@@ -47,6 +47,15 @@ def test_variables_are_settings_of_the_service(values: Values) -> None:
             info.type(item["value"])
 
 
+def test_variables_of_the_operator_win() -> None:
+    """What `extraEnv` names stands there once, as it says, whether the chart would set it plainly or from a Secret."""
+    more = [{"name": f"EXECUTOR_{name}", "value": "1"} for name in ("MAX_QUEUE", "LOG_FORMAT", "PORT", "MASTER_KEY")]
+    (container,) = service_pod({"extraEnv": more})["spec"]["containers"]
+    names = [item["name"] for item in container["env"]]
+    assert len(names) == len(set(names))
+    assert container["env"][-len(more) :] == more
+
+
 @each_values
 def test_templates_are_what_the_service_reads(values: Values, tmp_path: Path) -> None:
     """The mounted file is right by the service's own reading, and each template has the sandboxes' account."""

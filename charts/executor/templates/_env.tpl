@@ -1,4 +1,4 @@
-{{/* The service's settings as variables. `extraEnv` comes last: of two with one name, that one counts. */}}
+{{/* The service's settings as variables. What `extraEnv` names is left to it: a name may be there only once. */}}
 
 {{- define "executor.env" -}}
 {{- $auth := .Values.auth -}}
@@ -28,16 +28,21 @@
 {{- $_ := set $set ($name | snakecase | upper) (kindIs "string" $value | ternary $value (toJson $value)) -}}
 {{- end -}}
 {{- end -}}
+{{- $own := list -}}
+{{- range .Values.extraEnv }}{{ $own = append $own .name }}{{ end -}}
 {{- range $name, $value := $set }}
+{{- if not (has (printf "EXECUTOR_%s" $name) $own) }}
 - name: EXECUTOR_{{ $name }}
   value: {{ quote $value }}
 {{- end }}
-{{ include "executor.secretEnv" (list "EXECUTOR_MASTER_KEY" (include "executor.masterKeySecret" .) .Values.masterKey.key) }}
-{{- if $auth.apiKey.enabled }}
-{{ include "executor.secretEnv" (list "EXECUTOR_API_KEY" (include "executor.apiKeySecret" .) $auth.apiKey.key) }}
 {{- end }}
-{{- if include "executor.shared" . }}
-{{ include "executor.secretEnv" (list "EXECUTOR_STORE_URL" (include "executor.storeSecret" .) .Values.store.key) }}
+{{- $secrets := dict "EXECUTOR_MASTER_KEY" (list (include "executor.masterKeySecret" .) .Values.masterKey.key) -}}
+{{- with $auth.apiKey }}{{ if .enabled }}{{ $_ := set $secrets "EXECUTOR_API_KEY" (list (include "executor.apiKeySecret" $) .key) }}{{ end }}{{ end -}}
+{{- if include "executor.shared" . }}{{ $_ := set $secrets "EXECUTOR_STORE_URL" (list (include "executor.storeSecret" .) .Values.store.key) }}{{ end -}}
+{{- range $name, $at := $secrets }}
+{{- if not (has $name $own) }}
+{{ include "executor.secretEnv" (prepend $at $name) }}
+{{- end }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
