@@ -62,6 +62,7 @@ format: $(READY)  ## Format the code
 LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
 
 .PHONY: image
+image: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 image:  ## Build the images of the service, of sandboxes and of the example with docker
 	docker build $(LABELS) --tag $(API_IMAGE) --file images/api/Dockerfile .
 	docker build $(LABELS) --tag $(IMAGE) images/executor
