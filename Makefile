@@ -72,9 +72,14 @@ image:  ## Build the images of the service, of sandboxes and of the example with
 manifests: $(READY)  ## Write anew what is made from the chart: install.yaml, its schema and table, the renders of its tests
 	PYTHONPATH=tests $(BIN)/python -m chart.generated
 
+# (call image-values,VALUE,IMAGE): the chart's values of an image, REPOSITORY:TAG
+tag = $(lastword $(subst :, ,$(1)))
+image-values = --set-string $(1).repository=$(patsubst %:$(call tag,$(2)),%,$(2)),$(1).tag=$(call tag,$(2))
+
 .PHONY: install
 install:  ## Install the chart on the cluster of $KUBECONFIG and make its test call; its nodes need the images
-	helm upgrade --install executor charts/executor --namespace $(NAMESPACE) --create-namespace --wait --timeout 3m $(VALUES)
+	helm upgrade --install executor charts/executor --namespace $(NAMESPACE) --create-namespace --wait --timeout 3m \
+		$(call image-values,image,$(API_IMAGE)) $(call image-values,sandbox.image,$(IMAGE)) $(VALUES)
 	helm test executor --namespace $(NAMESPACE)
 
 KIND_URL := http://127.0.0.1:30080
