@@ -86,6 +86,12 @@ def test_typing_error_is_named(path: str, value: Any, message: str) -> None:
         ({"autoscaling": {"enabled": True}}, "need a database that they share"),
         ({"store": {"url": "postgresql://x", "existingSecret": "y"}}, "store.url and store.existingSecret: set one"),
         ({"store": {"existingSecret": "y"}, "persistence": {"enabled": True}}, "persistence.enabled: the claim is for"),
+        ({"persistence": {"existingClaim": "c"}}, "persistence.existingClaim: it is not used without"),
+        (
+            {"sandbox": {"serviceAccount": {"create": False}, "imagePullSecrets": [{"name": "r"}]}},
+            "sandbox.imagePullSecrets: they belong to an account that is not made here",
+        ),
+        ({"service": {"nodePort": 30080}}, "service.nodePort: a Service of type ClusterIP has none"),
         (
             {"store": {"existingSecret": "y"}, "autoscaling": {"enabled": True, "minReplicas": 9}},
             "autoscaling.minReplicas is more than autoscaling.maxReplicas",

@@ -12,6 +12,15 @@
 {{- if and $v.persistence.enabled $shared -}}
 {{- fail "persistence.enabled: the claim is for the SQLite file, and store names a database instead; leave one of them out" -}}
 {{- end -}}
+{{- if and $v.persistence.existingClaim (not $v.persistence.enabled) -}}
+{{- fail "persistence.existingClaim: it is not used without persistence.enabled; set that, or leave the claim out" -}}
+{{- end -}}
+{{- if and $v.sandbox.imagePullSecrets (not $v.sandbox.serviceAccount.create) -}}
+{{- fail "sandbox.imagePullSecrets: they belong to an account that is not made here; name them in the imagePullSecrets of your ServiceAccount, or set sandbox.serviceAccount.create" -}}
+{{- end -}}
+{{- if and $v.service.nodePort (eq $v.service.type "ClusterIP") -}}
+{{- fail "service.nodePort: a Service of type ClusterIP has none; set service.type: NodePort, or leave the port out" -}}
+{{- end -}}
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" -}}
 {{- end -}}
