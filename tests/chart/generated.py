@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 from pydantic import BaseModel
 
 from chart.helm import CHART, ROOT, Object, Values, matrix, objects, render
 from chart.table import table
+from executor_api.cli.serve import SettingOption
 from executor_api.domain.tenant import Tenants
 from executor_api.service.template_file import Templates
 from executor_api.settings import SettingInfo, describe_settings
@@ -138,8 +140,9 @@ def _of_setting(info: SettingInfo) -> dict[str, Any]:
     found: dict[str, Any] = {"type": [kinds[info.type], "null"], "description": info.help}
     if info.choices:
         found["enum"] = [*info.choices, None]
-    if info.type in {int, float}:
-        found["minimum"] = 0
+    given = SettingOption(info).type
+    if isinstance(given, click.IntRange | click.FloatRange):
+        found["minimum"] = given.min
     return found
 
 

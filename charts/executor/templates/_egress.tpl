@@ -17,6 +17,9 @@ identity. What contains such an address gets it cut out; what is little more tha
 {{- range $cidr, $except := include "executor.internet" . | fromYaml -}}
 {{- $except = concat $except (include "executor.block" (list $where $cidr) | fromYaml).except | uniq -}}
 {{- range $own -}}
+{{- if hasSuffix "/0" . -}}
+{{- fail (printf "networkPolicy.internetExcept: %s is all of the internet; leave internet: true out of %s instead" . $where) -}}
+{{- end -}}
 {{- if eq (contains ":" .) (contains ":" $cidr) }}{{ $except = append $except . }}{{ end -}}
 {{- end -}}
 {{- $peers = append $peers (dict "ipBlock" (dict "cidr" $cidr "except" $except)) -}}
