@@ -27,7 +27,7 @@ def render(values: Values, name: str = NAME, namespace: str = NAMESPACE) -> dict
 def objects(values: Values, name: str = NAME, namespace: str = NAMESPACE) -> list[Object]:
     """All objects of a release, hooks included."""
     texts = render(values, name, namespace)
-    parsed = (item for path, text in texts.items() if path != "NOTES.txt" for item in yaml.safe_load_all(text))
+    parsed = (item for path, text in texts.items() if path != "NOTES.txt" for item in yaml.load_all(text, _Strict))
     return [item for item in parsed if item]
 
 
@@ -57,6 +57,16 @@ def matrix() -> dict[str, Values]:
     """The values of the chart's ci folder, by name."""
     files = sorted((CHART / "ci").glob("*-values.yaml"))
     return {path.name.removesuffix("-values.yaml"): yaml.safe_load(path.read_text()) or {} for path in files}
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which only the last would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Object:  # noqa: FBT001, FBT002 - PyYAML's
+        keys = [key.value for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        assert not twice, f"{node.start_mark}: {twice} twice"
+        return super().construct_mapping(node, deep=deep)
 
 
 @cache

@@ -132,6 +132,27 @@ def test_sandboxes_have_a_restricted_namespace() -> None:
     assert of_kind({"sandbox": {"namespace": {"name": "calls", "create": False}}}, "Namespace") == []
 
 
+def test_labels_of_the_operator_leave_what_others_select_by() -> None:
+    """Labels and annotations of the values that are the chart's too neither stand there twice nor take its place."""
+    mine = {"app.kubernetes.io/component": "mine", "app.kubernetes.io/name": "mine"}
+    values: Values = {
+        "commonLabels": mine,
+        "podLabels": mine,
+        "podAnnotations": {"checksum/config": "mine", "example.org/a": "b"},
+        "sandbox": {"namespace": {"labels": {**mine, "pod-security.kubernetes.io/enforce": "restricted"}}},
+        "metrics": {"serviceMonitor": {"enabled": True, "labels": {"app.kubernetes.io/part-of": "monitoring"}}},
+    }
+    pod, plain = service_pod(values)["metadata"], service_pod({})["metadata"]
+    assert pod["labels"] == plain["labels"]
+    assert pod["annotations"] == {**plain["annotations"], "example.org/a": "b"}
+    (monitor,) = of_kind(values, "ServiceMonitor")
+    assert monitor["metadata"]["labels"]["app.kubernetes.io/part-of"] == "monitoring"
+    selected = monitor["spec"]["selector"]["matchLabels"].items()
+    services = of_kind(values, "Service")
+    names = [item["metadata"]["name"] for item in services if selected <= item["metadata"]["labels"].items()]
+    assert names == ["x-executor-metrics"]
+
+
 def test_admission_policy_names_what_templates_use() -> None:
     """The policy lets in the images and accounts of the values, and binds to the sandboxes' namespace alone."""
     values = MATRIX["locked"]

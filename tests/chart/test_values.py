@@ -95,6 +95,10 @@ def test_typing_error_is_named(path: str, value: Any, message: str) -> None:
         ({"store": {"existingSecret": "y"}, "persistence": {"enabled": True}}, "persistence.enabled: the claim is for"),
         ({"persistence": {"existingClaim": "c"}}, "persistence.existingClaim: it is not used without"),
         (
+            {"sandbox": {"namespace": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}},
+            "pod-security.kubernetes.io/enforce is restricted where the chart makes the namespace",
+        ),
+        (
             {"sandbox": {"serviceAccount": {"create": False}, "imagePullSecrets": [{"name": "r"}]}},
             "sandbox.imagePullSecrets: they belong to an account that is not made here",
         ),

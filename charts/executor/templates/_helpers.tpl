@@ -51,12 +51,13 @@ app.kubernetes.io/component: test
 {{- merge $fixed .Values.commonLabels | toYaml -}}
 {{- end -}}
 
-{{/* `metadata` of an object in the release's namespace: (list $ NAME-ENDING). */}}
+{{/* `metadata` of an object in the release's namespace: (list $ NAME-ENDING), and maybe labels of its own, which win. */}}
 {{- define "executor.metadata" -}}
 {{- $ := index . 0 -}}
+{{- $own := index (append . dict) 2 -}}
 name: {{ include "executor.fullname" $ }}{{ index . 1 }}
 namespace: {{ $.Release.Namespace }}
-labels: {{- include "executor.labels" $ | nindent 2 }}
+labels: {{- merge dict $own (include "executor.labels" $ | fromYaml) | toYaml | nindent 2 }}
 {{- end -}}
 
 {{/* The same in the sandboxes' namespace. */}}

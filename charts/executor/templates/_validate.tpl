@@ -34,6 +34,11 @@
 {{- if and $v.ingress.enabled (not $v.ingress.hosts) -}}
 {{- fail "ingress.hosts: name a host, or set ingress.enabled: false" -}}
 {{- end -}}
+{{- range $mode := list "enforce" "audit" "warn" -}}
+{{- if ne (get $v.sandbox.namespace.labels (printf "pod-security.kubernetes.io/%s" $mode) | default "restricted") "restricted" -}}
+{{- fail (printf "sandbox.namespace.labels: pod-security.kubernetes.io/%s is restricted where the chart makes the namespace; leave it out, or make the namespace yourself and set sandbox.namespace.create: false" $mode) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.sandbox.admissionPolicy.enabled (include "executor.oneNamespace" .) -}}
 {{- fail "sandbox.admissionPolicy.enabled: it would keep the service's own pods out; give sandboxes a namespace of their own (sandbox.namespace.name)" -}}
 {{- end -}}
