@@ -176,7 +176,8 @@ def test_notes_show_the_first_call() -> None:
     """What Helm prints after an installation has the first call, with how to read the key, for each way to be told."""
     notes = render({})["NOTES.txt"]
     assert "get secret x-executor-api-key -o jsonpath='{.data.api-key}' | base64 -d" in notes
-    assert 'curl -s localhost:8000/execute -H "Authorization: Bearer $KEY"' in notes
+    assert '--retry-connrefused localhost:8000/execute -H "Authorization: Bearer $KEY"' in notes
+    assert "makes no call" not in notes
     assert "Records of executions go with the service's pod" in notes
     assert "Authorization" not in render(MATRIX["placed"])["NOTES.txt"]
     assert "https://executor.example" in render(MATRIX["replicas"])["NOTES.txt"]
@@ -193,6 +194,8 @@ def test_test_of_helm_shows_who_it_is() -> None:
     only_keys: Values = {"auth": {"apiKey": {"enabled": False}, "apiKeys": {"existingSecret": "k"}}}
     (pod,) = of_kind(only_keys, "Pod")
     assert "/readyz" in pod["spec"]["containers"][0]["args"][0]
+    assert "no call was made" in pod["spec"]["containers"][0]["args"][0]
+    assert "makes no call" in render(only_keys)["NOTES.txt"]
 
 
 def test_monitors_find_the_metrics() -> None:
