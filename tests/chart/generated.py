@@ -7,6 +7,7 @@ manifests/install.yaml, and the renders that the next change is compared with.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ README = CHART / "README.md"
 INSTALL = ROOT / "manifests" / "install.yaml"
 INSTALL_VALUES = ROOT / "manifests" / "install-values.yaml"
 GOLDEN = Path(__file__).parent / "golden"
+_OF_HELM = re.compile(
+    r"""
+    ^\ +(helm\.sh/chart|app\.kubernetes\.io/managed-by):.*\n
+    | ^\ +annotations:\n(\ +\#.*\n)*\ +helm\.sh/resource-policy:.*\n
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
+"""What only a release of Helm has."""
 _BEGIN, _END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 
 SET_BY_CHART = frozenset({
@@ -80,7 +89,7 @@ def install() -> str:
     del texts["NOTES.txt"]
     first = ("extra.yaml", "sandbox/namespace.yaml")  # what others are put into
     ordered = [*first, *(path for path in texts if path not in first)]
-    parts = [f"# {path}\n{texts[path].strip().removeprefix('---').strip()}" for path in ordered]
+    parts = [f"# {path}\n{_OF_HELM.sub('', texts[path]).strip().removeprefix('---').strip()}" for path in ordered]
     about = "".join(line for line in INSTALL_VALUES.read_text().splitlines(keepends=True) if line.startswith("#"))
     return about + "\n".join(f"---\n{part}" for part in parts) + "\n"
 

@@ -53,9 +53,12 @@ def test_objects_fit_kubernetes(version: str) -> None:
     _check([item for values in MATRIX.values() for item in objects(values)] + _applied(), version)
 
 
-def test_manifest_has_no_hooks() -> None:
-    """What is applied without Helm has nothing that only Helm would run."""
-    assert not [item for item in _applied() if "helm.sh/hook" in item["metadata"].get("annotations", {})]
+def test_manifest_has_nothing_of_helm() -> None:
+    """What is applied without Helm has no hook of it, and no label that says that Helm manages it."""
+    for item in _applied():
+        labels, notes = (item["metadata"].get(field, {}) for field in ("labels", "annotations"))
+        assert not [name for name in (*labels, *notes) if "helm.sh" in name]
+        assert labels.get("app.kubernetes.io/managed-by") is None
 
 
 def _applied() -> list[Object]:

@@ -19,7 +19,7 @@ from support.caller import Caller
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = os.environ.get("EXECUTOR_TEST_NAMESPACE", "executor")
-RELEASE = "app.kubernetes.io/part-of=executor,app.kubernetes.io/managed-by=Helm"
+RELEASE = "app.kubernetes.io/part-of=executor,app.kubernetes.io/component!=metrics"
 FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 CALLS_AT_ONCE = 6
 
