@@ -60,6 +60,14 @@ class Release:
         )
         return {job.metadata.name for job in jobs.items if not job.metadata.deletion_timestamp}
 
+    def open(self) -> bool:
+        """Whether a sandbox is there that no policy keeps from talking."""
+        policies = client.NetworkingV1Api().list_namespaced_network_policy(self.sandboxes).items
+        if any(item.metadata.name == f"{self.name}-deny" for item in policies):
+            return False
+        selector = "app.kubernetes.io/name=executor-sandbox"
+        return bool(self.core.list_namespaced_pod(self.sandboxes, label_selector=selector).items)
+
     def secrets(self) -> dict[str, dict[str, str]]:
         """Data of the Secrets that the chart made."""
         found = self.core.list_namespaced_secret(

@@ -38,6 +38,21 @@ def test_release_serves_and_leaves_nothing(*, one_namespace: bool) -> None:
         until(lambda: not found.left(), found.left)
 
 
+def test_sandboxes_are_shut_in_to_their_end() -> None:
+    """From the uninstallation until the last sandbox is gone, the policy that denies it all traffic is there."""
+    with release() as found:
+        found.install({**POOL, **SMALL})
+        until(lambda: len(found.waiting()) == 2, found.waiting)
+        assert not found.open()
+        found.uninstall()
+
+        def gone() -> bool:
+            assert not found.open()
+            return not found.left()
+
+        until(gone, found.left)
+
+
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Release]:
     """A release whose sandboxes' namespace admits nothing else."""
