@@ -7,6 +7,7 @@ that need its memory map may.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 PROC = "/proc"
@@ -41,47 +42,11 @@ class ProcessTable(NamedTuple):
 
 def read_table(proc: str = PROC) -> ProcessTable:
     """Read it. Raises ``OSError`` where there is no such folder; a process that ends meanwhile is left out."""
-    here = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return _read(here)
-    finally:
-        os.close(here)
-
-
-def read_process(pid: int, proc: str = PROC) -> Process | None:
-    """Read one process; None if there is none."""
-    try:
-        descriptor = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return _parse(pid, os.read(descriptor, _MOST))
-    except OSError:
-        return None  # it ended between opening and reading
-    finally:
-        os.close(descriptor)
-
-
-def _read(here: int) -> ProcessTable:
     pids, zombies, stuck, orphans = [], [], [], 0
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    for name in os.listdir(here):
-        if not name.isdigit():
-            continue
-        try:
-            descriptor = os.open(name + "/stat", flags, dir_fd=here)
-        except OSError:
-            continue
-        try:
-            text = os.read(descriptor, _MOST)
-        except OSError:
-            continue
-        finally:
-            os.close(descriptor)
-        pid = int(name)
+    for pid, text in _read_all(proc):
         pids.append(pid)
-        behind = text.rfind(b")") + 2  # the name before may hold spaces and brackets
-        if text[behind : behind + 1] in (b"Z", b"D") or text.startswith(_INIT, behind + 2):
+        state = _behind_name(text)
+        if text[state : state + 1] in (b"Z", b"D") or text.startswith(_INIT, state + 2):
             process = _parse(pid, text)
             if process.state == ZOMBIE:
                 zombies.append(process)
@@ -91,9 +56,62 @@ def _read(here: int) -> ProcessTable:
     return ProcessTable(pids, zombies, stuck, orphans)
 
 
+def read_tree(root: int, proc: str = PROC) -> list[Process]:
+    """Read this process and all below it. Raises ``OSError`` where there is no such folder.
+
+    It costs as much as the whole table: a process tells its parent, and few kernels its children.
+    """
+    texts = dict(_read_all(proc))
+    children: dict[int, list[int]] = {}
+    for pid, text in texts.items():
+        state = _behind_name(text)
+        children.setdefault(int(text[state + 2 : text.index(b" ", state + 2)]), []).append(pid)
+    found = [root] if root in texts else []
+    for pid in found:  # grows as it goes
+        found += children.pop(pid, ())
+    return [_parse(pid, texts[pid]) for pid in found]
+
+
+def read_process(pid: int, proc: str = PROC) -> Process | None:
+    """Read one process; None if there is none."""
+    text = _read_stat(f"{proc}/{pid}/stat")
+    return _parse(pid, text) if text else None
+
+
+def _read_all(proc: str) -> Iterator[tuple[int, bytes]]:
+    here = os.open(proc, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(here):  # noqa: PTH208 - by descriptor
+            if name.isdigit():
+                text = _read_stat(name + "/stat", here)
+                if text:
+                    yield int(name), text
+    finally:
+        os.close(here)
+
+
+def _read_stat(path: str, here: int | None = None) -> bytes:
+    """Empty if the process has ended."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=here)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, _MOST)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def _behind_name(text: bytes) -> int:
+    """Where the state is: the name before it may hold spaces and brackets."""
+    return text.rfind(b")") + 2
+
+
 def _parse(pid: int, text: bytes) -> Process:
     name = text[text.find(b"(") + 1 : text.rfind(b")")].decode(errors="replace")
-    fields = text[text.rfind(b")") + 2 :].split(b" ", 20)
+    fields = text[_behind_name(text) :].split(b" ", 20)
     return Process(
         pid,
         parent=int(fields[1]),
