@@ -7,6 +7,7 @@ import click
 from executor_api.cli.doctor import doctor
 from executor_api.cli.inspection import cancel, explain, get, list_, pool
 from executor_api.cli.keys import keys
+from executor_api.cli.monitor import monitor
 from executor_api.cli.run import run
 from executor_api.cli.serve import serve
 from executor_api.cli.settings import settings
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for command in (serve, run, doctor, get, list_, cancel, explain, pool, templates, keys, settings):
+for command in (serve, run, doctor, get, list_, cancel, explain, pool, templates, keys, settings, monitor):
     main.add_command(command)
