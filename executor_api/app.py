@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,9 @@ from executor_api.http.metrics import Metrics
 from executor_api.http.routes import Api
 from executor_api.http.server import Server, listen, operations_on, url_of
 from executor_api.master_key import master_key, owner_id
+from executor_api.processes.exporter import ProcessMetrics
+from executor_api.processes.monitor import Monitor
+from executor_api.processes.scope import Tree
 from executor_api.service.execution_service import ExecutionService, Limits
 from executor_api.service.metrics import NoMetrics
 from executor_api.service.operator_files import OperatorFiles
@@ -34,6 +38,9 @@ from executor_api.settings import Settings
 from executor_api.telemetry import audit_log
 
 _log = structlog.get_logger(__name__)
+
+_PROCESSES_INTERVAL = 15.0
+"""Seconds between looks at our own processes and those of calls on this machine."""
 
 
 def build_service(settings: Settings, environ: Mapping[str, str], metrics: Metrics | None = None) -> ExecutionService:
@@ -103,6 +110,9 @@ async def _serve(
     service = build_service(settings, environ, metrics)
     service.audit.write = audit_log()
     await service.start()
+    processes = Monitor(Tree(os.getpid()), _PROCESSES_INTERVAL)
+    metrics.registry.register(ProcessMetrics(lambda: processes.watched))
+    processes.start()
     try:
         api = Api(service, settings, ways)
         server = Server(api, metrics, lambda: _files(settings).reload(service))
@@ -118,6 +128,7 @@ async def _serve(
         async with operations_on(beside, api, metrics):
             await server.serve(sockets=[sock])
     finally:
+        processes.stop()
         await service.stop(0)
         for way in ways:
             await way.close()
