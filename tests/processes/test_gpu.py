@@ -1,0 +1,124 @@
+"""GPUs as NVIDIA's binding tells them, of a driver that answers what a test wants."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import read_gpus
+from support.nvml import Gpus
+from support.proc_tree import ProcTree
+
+
+class Reader:
+    """A program that reads GPUs, whenever it is asked to."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def read(self) -> dict[str, Any]:
+        """What it finds now."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
+
+
+@contextmanager
+def reader(proc: object, *options: str, **environ: str) -> Iterator[Reader]:
+    command = [sys.executable, *options, read_gpus.__file__, str(proc)]
+    env = {**os.environ, **environ}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True) as process:
+        yield Reader(process)
+
+
+@pytest.fixture
+def gpus(tmp_path: Path) -> Gpus:
+    (tmp_path / "nvml").mkdir()
+    return Gpus(tmp_path / "nvml")
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> ProcTree:
+    (tmp_path / "proc").mkdir()
+    tree = ProcTree(tmp_path / "proc")
+    tree.add(2, name="kthreadd", parent=0)
+    return tree
+
+
+def test_memory_of_the_dead_is_told_from_that_of_the_living(gpus: Gpus, proc: ProcTree) -> None:
+    """Of four holders, a living one, one in D state, a zombie and one that is gone, the last two's memory is lost."""
+    proc.add(11)
+    proc.add(12, state="D")
+    proc.add(13, state="Z")
+    gpus.say(
+        "device 0 8000000000",
+        "used 0 1000",
+        *(f"process 0 {pid} {size}" for pid, size in ((11, 100), (12, 200), (13, 300), (14, 400))),
+    )
+    with reader(proc, **gpus.environ) as asked:
+        found = asked.read()
+        gpus.say("device 0 8000000000", "used 0 300", "process 0 11 100", "process 0 12 200")
+        later = asked.read()
+    assert found == {
+        "devices": [
+            {
+                "uuid": "GPU-0",
+                "name": "Stand-in 0",
+                "total_bytes": 8000000000,
+                "used_bytes": 1000,
+                "holders": [[11, "alive", 100], [12, "stuck", 200], [13, "zombie", 300], [14, "gone", 400]],
+                "lost_bytes": 700,
+            }
+        ],
+        "problem": "",
+    }
+    assert (later["devices"][0]["used_bytes"], later["devices"][0]["lost_bytes"]) == (300, 0)
+
+
+def test_a_divided_device_is_read_in_its_parts(gpus: Gpus, proc: ProcTree) -> None:
+    """Two whole devices, of which one has two parts, are three: the whole one, and the parts each by its own memory."""
+    gpus.say(
+        *(f"device {index} {1000 * (index + 1)}" for index in range(4)),
+        *("mig 1", "mig 2", "used 1 5", "used 2 6", "used 3 7"),
+    )
+    with reader(proc, **gpus.environ) as asked:
+        devices = asked.read()["devices"]
+    assert [(device["uuid"], device["used_bytes"]) for device in devices] == [("GPU-1", 5), ("GPU-2", 6), ("GPU-3", 7)]
+
+
+def test_a_container_accuses_nobody(gpus: Gpus, proc: ProcTree) -> None:
+    """Where proc shows a container's processes only, a holder that is not among them is not taken for dead."""
+    proc.add(2, name="sh")
+    gpus.say("device 0 8000000000", "used 0 400", "process 0 14 400", "process 0 1 100")
+    with reader(proc, **gpus.environ) as asked:
+        device = asked.read()["devices"][0]
+    assert device["holders"] == [[14, "unknown", 400], [1, "unknown", 100]]
+    assert device["lost_bytes"] == 0
+
+
+def test_a_driver_that_comes_later_is_found(gpus: Gpus, proc: ProcTree) -> None:
+    """Its refusal is said in its own words; when it is loaded, the same reader reads it."""
+    gpus.say("fail 9")
+    with reader(proc, **gpus.environ) as asked:
+        assert asked.read() == {"devices": [], "problem": "NVIDIA's driver: Driver Not Loaded"}
+        gpus.say("device 0 8000000000")
+        assert len(asked.read()["devices"]) == 1
+
+
+def test_without_driver_or_binding_that_is_said(tmp_path: Path, proc: ProcTree) -> None:
+    """A machine without the driver's library says so, and one without the binding how to get it."""
+    (tmp_path / "libnvidia-ml.so.1").touch()  # hides a real one
+    with reader(proc, LD_LIBRARY_PATH=str(tmp_path)) as asked:
+        assert asked.read() == {"devices": [], "problem": "NVIDIA's driver: NVML Shared Library Not Found"}
+    with reader(proc, "-S", PYTHONPATH=str(Path(__file__).parents[2])) as asked:
+        assert "executor-api[gpu]" in asked.read()["problem"]
