@@ -149,6 +149,10 @@ bench-tenants: $(READY)  ## Measure on this machine what one tenant's flood does
 bench-hostile: $(READY)  ## Measure on this machine what hostile clients do to good calls
 	PYTHONPATH=tests $(BIN)/python benchmarks/hostile_clients.py
 
+.PHONY: bench-monitor
+bench-monitor: $(READY)  ## Measure what the process monitor costs at 30,000 processes, one of which blocks its readers
+	PYTHONPATH=tests $(BIN)/python benchmarks/monitor.py
+
 .PHONY: fuzz
 fuzz: $(READY)  ## Send 10,000 requests made from the OpenAPI document, and hold the answers against it
 	EXECUTOR_FUZZ_CASES=10000 EXECUTOR_FUZZ_SEED=$$(date +%s) $(BIN)/pytest -rP tests/fuzz
