@@ -78,6 +78,7 @@ class Monitor:
         self._pids_forecast, self._descriptors_forecast = Forecast(), Forecast()
         self._stopped = threading.Event()
         self._due = self._clock()
+        self._failing = False
         self.watched = Watched(None, 0, 0)
 
     @property
@@ -140,13 +141,25 @@ class Monitor:
         rest = 0.0
         while not self._stopped.wait(rest):
             began = time.thread_time()
-            try:
-                look = self.look()
-            except Exception:  # noqa: BLE001 - whatever it was, the next look may be good; without a thread there is none
-                _log.exception("could not look at the processes", proc=self._scope.proc)
-                self.watched = self.watched._replace(failures=self.watched.failures + 1)
-                rest = self._interval
-                continue
+            found = self._try()
             rest = max(self._interval, _REST * (time.thread_time() - began))
-            self._due = self._clock() + rest
-            self.watched = self.watched._replace(last=look, looks=self.watched.looks + 1)
+            if isinstance(found, Look):
+                self._failing = False
+                self._due = self._clock() + rest
+                self.watched = self.watched._replace(last=found, looks=self.watched.looks + 1)
+            else:
+                self._fail(found)
+
+    def _try(self) -> Look | Exception:
+        """Whatever goes wrong, the next look may be good; without its thread there would be none."""
+        try:
+            return self.look()
+        except Exception as error:  # noqa: BLE001
+            return error
+
+    def _fail(self, error: Exception) -> None:
+        """Count it, and tell the first in a row."""
+        if not self._failing:
+            _log.error("could not look at the processes", proc=self._scope.proc, exc_info=error)
+        self._failing = True
+        self.watched = self.watched._replace(failures=self.watched.failures + 1)
