@@ -1,0 +1,127 @@
+"""What a look at a sick machine found, before anybody says what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Heed(StrEnum):
+    """How a process takes SIGCHLD, the signal that a child of it has died."""
+
+    HANDLES = "handles"
+    BLOCKS = "blocks"
+    IGNORES = "ignores"
+    DEFAULT = "default"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a process is. ``command`` is None if it could not be read, ``why_not`` then says why."""
+
+    pid: int
+    name: str
+    state: str = "S"
+    parent: int = 0
+    command: str | None = None
+    why_not: str = ""
+    uid: int | None = None
+    home: str = ""
+    """The cgroup it lives in, of the unified hierarchy or of systemd's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bereaved:
+    """A parent of zombies."""
+
+    parent: Identity
+    zombies: int
+    names: Mapping[str, int]
+    """How many of them had which name."""
+    oldest_seconds: float | None
+    """Since the one that has been dead for longest died, as far as the kernel tells."""
+    heed: Heed
+    half_dead: int = 0
+    """So many of the zombies still have threads: no parent can collect those."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A process that was in D state in two looks and did not run between them."""
+
+    process: Identity
+    parent: Identity | None
+    function: str | None
+    """Of the kernel, where it sleeps."""
+    path: str | None = None
+    """The file it waits for, if the kernel tells."""
+    mount: str | None = None
+    """Where the file system of that file is mounted, with its type and source."""
+    mount_point: str | None = None
+    seconds: float | None = None
+    """Since it last ran."""
+    children: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hog:
+    """A process with many descriptors. ``limit`` is its own, None if there is none or it could not be read."""
+
+    process: Identity
+    open: int
+    limit: int | None
+    holds: Mapping[str, int] = field(default_factory=dict)
+    """How many of each kind; a sample where there are very many."""
+    close_wait: Mapping[str, int] = field(default_factory=dict)
+    """Sockets the peer has closed and the process has not, by peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Something the machine has only so much of. ``raise_by`` is the command for more."""
+
+    what: str
+    used: int
+    most: int
+    raise_by: str
+    of_processes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The parent with the most children; for orphans that init adopted, the most frequent kind of them."""
+
+    who: Identity
+    size: int
+    orphans: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GpuHolder:
+    """A process that has device files of a GPU open."""
+
+    process: Identity
+    devices: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All of it."""
+
+    processes: int
+    zombies: int
+    orphans: int
+    bereaved: Sequence[Bereaved] = ()
+    stuck: Sequence[Stuck] = ()
+    stuck_in_all: int = 0
+    """``stuck`` holds some of them, where there are many."""
+    busy: int = 0
+    """In D state, but they move: they wait for a disk that answers."""
+    hogs: Sequence[Hog] = ()
+    limits: Sequence[Limit] = ()
+    family: Family | None = None
+    gpu: Sequence[GpuHolder] = ()
+    remarks: Sequence[str] = ()
+    """What could not be looked at."""
