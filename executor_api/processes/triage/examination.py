@@ -1,0 +1,216 @@
+"""The look itself: reads what is wrong with a machine, the cheap things of all processes and the dear ones of a few."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from executor_api.processes.cgroups import CGROUPS, list_cgroups, pids_root, read_pids
+from executor_api.processes.descriptors import descriptor_survey
+from executor_api.processes.pressure import Usage, read_pressure
+from executor_api.processes.process_table import PROC, Process, ProcessTable, read_process, read_table
+from executor_api.processes.triage import sockets, waits
+from executor_api.processes.triage.details import Details
+from executor_api.processes.triage.facts import Bereaved, Family, GpuHolder, Hog, Identity, Limit, Situation, Stuck
+from executor_api.processes.triage.reading import PatientReader, UnreadableError
+from executor_api.processes.triage.wording import clean, quoted
+
+BETWEEN_LOOKS = 0.5
+"""Seconds between the two looks that a zombie or a process in D state must be in: most are through in milliseconds."""
+_MOST_PARENTS, _MOST_STUCK, _MOST_AGED, _MOST_HOGS = 20, 30, 200, 5
+_TIGHT = 0.8
+_PART = 200
+"""Processes that a look of the survey reads, at least."""
+_GPU_SECONDS = 3.0
+_REMOTE = ("nfs", "cifs", "smb", "fuse", "ceph", "9p", "gluster")
+
+
+def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
+    """Look. Raises ``OSError`` where there is no such folder; what can't be read is among the remarks.
+
+    Limits of cgroups are those of this machine: None where ``proc`` is another's.
+    """
+    details = Details(proc, PatientReader())
+    table = read_table(proc)
+    zombies, still = _lasting(table, details)
+    limits = [*_limits_of_machine(proc), *(_limits_of_cgroups(cgroups) if cgroups else ())]
+    tight = any(limit.of_processes and limit.used >= _TIGHT * limit.most for limit in limits)
+    bereaved, hogs = _bereaved(zombies, details), _hogs(table.pids, details)
+    family = _largest_family(table.pids, details) if tight else None
+    gpu, remarks = _gpu_holders(table.pids, details)
+    stuck = [_stuck(process, details) for process in still[:_MOST_STUCK]]
+    stuck = [_introduced(found, details) for found in stuck]  # last: command lines of theirs may hang
+    if details.reader.hanging:
+        remarks.append(f"{details.reader.hanging} reads of {proc} did not answer")
+    return Situation(
+        processes=len(table.pids),
+        zombies=len(zombies),
+        orphans=table.orphans,
+        bereaved=bereaved,
+        stuck=stuck,
+        stuck_in_all=len(still),
+        busy=len(table.stuck) - len(still),
+        hogs=hogs,
+        limits=limits,
+        family=family,
+        gpu=gpu,
+        remarks=remarks,
+    )
+
+
+def _limits_of_machine(proc: str) -> Iterator[Limit]:
+    pressure = read_pressure(proc)
+    shown = (
+        ("process numbers (pid_max)", pressure.pids, "sysctl -w kernel.pid_max={}", True),
+        ("tasks (threads-max)", pressure.threads, "sysctl -w kernel.threads-max={}", True),
+        ("open files of the machine (file-max)", pressure.descriptors, "sysctl -w fs.file-max={}", False),
+    )
+    for what, usage, command, of_processes in shown:
+        if usage is not None:
+            yield Limit(what, usage.used, usage.limit, command.format(usage.limit * 2), of_processes)
+
+
+def _limits_of_cgroups(cgroups: str) -> Iterator[Limit]:
+    """The one that is nearest to its limit."""
+    root = pids_root(cgroups)
+    usages = {folder: usage for folder in list_cgroups(root) if (usage := read_pids(folder)) and usage.limit}
+    if usages:
+        folder, usage = max(usages.items(), key=lambda item: item[1].share)
+        what = clean(f"tasks of cgroup /{os.path.relpath(folder, root)}")
+        yield Limit(what, usage.used, usage.limit, f"echo {usage.limit * 2} > {quoted(folder + '/pids.max')}")
+
+
+def _lasting(table: ProcessTable, details: Details) -> tuple[list[Process], list[Process]]:
+    """Zombies that nobody has collected in between, and of those in D state who neither moved on nor ran."""
+    if not table.zombies and not table.stuck:
+        return [], []
+    before = {process: details.text(process.pid, "schedstat") for process in table.stuck[:_MOST_AGED]}
+    time.sleep(BETWEEN_LOOKS)
+    zombies = [zombie for zombie in table.zombies if read_process(zombie.pid, details.proc) == zombie]
+    stuck = [
+        process
+        for process, ran in before.items()
+        if read_process(process.pid, details.proc) == process and details.text(process.pid, "schedstat") == ran
+    ]
+    return zombies, stuck
+
+
+def _stuck(process: Process, details: Details) -> Stuck:
+    function = (details.text(process.pid, "wchan") or "").strip()
+    path = _path_waited_for(process.pid, details)
+    mount = waits.mount_of(path, waits.read_mounts(details.text(process.pid, "mountinfo"))) if path else None
+    ran, now = details.ran(process.pid), details.now()
+    children = (details.text(process.pid, f"task/{process.pid}/children") or "").split()
+    return Stuck(
+        Identity(process.pid, process.name, process.state, process.parent),
+        None,
+        function if function not in {"", "0"} else None,
+        path,
+        f"{mount.type} from {mount.source}" if mount else None,
+        mount.point if mount else None,
+        seconds=None if ran is None or now is None else max(0.0, now - ran),
+        children=[int(child) for child in children],
+    )
+
+
+def _introduced(stuck: Stuck, details: Details) -> Stuck:
+    """With who it is and who started it."""
+    parent = stuck.process.parent
+    return replace(
+        stuck, process=details.identity(stuck.process.pid), parent=details.identity(parent) if parent else None
+    )
+
+
+def _path_waited_for(pid: int, details: Details) -> str | None:
+    """The file of the system call it is in; else the folder it is in, if that is on another machine."""
+    folder = f"{details.proc}/{pid}"
+    descriptor = waits.descriptor_waited_for(details.text(pid, "syscall"))
+    try:
+        if descriptor is not None:
+            return details.reader.link(folder, f"fd/{descriptor}")
+        here = details.reader.link(folder, "cwd")
+    except UnreadableError:
+        return None
+    mount = waits.mount_of(here, waits.read_mounts(details.text(pid, "mountinfo")))
+    return here if mount and mount.type.startswith(_REMOTE) else None
+
+
+def _bereaved(zombies: Sequence[Process], details: Details) -> list[Bereaved]:
+    families: defaultdict[int, list[Process]] = defaultdict(list)
+    for zombie in zombies:
+        families[zombie.parent].append(zombie)
+    largest = sorted(families.items(), key=lambda family: -len(family[1]))
+    now = details.now()
+    return [_family_of(parent, dead, now, details) for parent, dead in largest[:_MOST_PARENTS]]
+
+
+def _family_of(parent: int, dead: Sequence[Process], now: float | None, details: Details) -> Bereaved:
+    died = [ran for zombie in dead[:_MOST_AGED] if (ran := details.ran(zombie.pid)) is not None]
+    return Bereaved(
+        details.identity(parent),
+        len(dead),
+        dict(Counter(zombie.name for zombie in dead).most_common(3)),
+        max(0.0, now - min(died)) if died and now is not None else None,
+        details.heed(parent),
+        half_dead=sum(zombie.threads > 1 for zombie in dead),
+    )
+
+
+def _hogs(pids: Sequence[int], details: Details) -> list[Hog]:
+    survey = descriptor_survey(details.proc)
+    found: dict[int, Usage] = {}
+    for start in range(0, len(pids), _PART):
+        found.update(survey.look(pids[start : start + _PART]))
+    worst = sorted(found.items(), key=lambda item: (item[1].share, item[1].used), reverse=True)
+    return [_hog(pid, usage, details) for pid, usage in worst[:_MOST_HOGS]]
+
+
+def _hog(pid: int, usage: Usage, details: Details) -> Hog:
+    folder = f"{details.proc}/{pid}"
+    try:
+        links = list(sockets.read_links(folder))
+    except OSError:
+        links = []
+    numbers = sockets.socket_numbers(links)
+    closed = sockets.close_wait_by_peer(folder, numbers) if numbers else {}
+    return Hog(details.identity(pid), usage.used, usage.limit, sockets.count_kinds(links), closed)
+
+
+def _largest_family(pids: Sequence[int], details: Details) -> Family | None:
+    """Who has most of them. Reads each process again: only where they run out."""
+    processes = [process for pid in pids if (process := read_process(pid, details.proc))]
+    children = Counter(process.parent for process in processes if process.parent > 2)  # noqa: PLR2004 - the kernel's own
+    orphans = [process for process in processes if process.parent == 1 and process.session != process.pid]
+    if not children and not orphans:
+        return None
+    parent, size = children.most_common(1)[0] if children else (0, 0)
+    if len(orphans) <= size:
+        return Family(details.identity(parent), size)
+    name, size = Counter(orphan.name for orphan in orphans).most_common(1)[0]
+    example = next(orphan for orphan in orphans if orphan.name == name)
+    return Family(details.identity(example.pid), size, orphans=True)
+
+
+def _gpu_holders(pids: Sequence[int], details: Details) -> tuple[list[GpuHolder], list[str]]:
+    """Who has device files of the NVIDIA driver open; nobody is asked where it is not loaded."""
+    if not Path(details.proc, "driver/nvidia").exists():
+        return [], []
+    deadline = time.monotonic() + _GPU_SECONDS
+    found: list[GpuHolder] = []
+    unread = 0
+    for number, pid in enumerate(pids):
+        if time.monotonic() > deadline:
+            return found, [f"GPU holders: {len(pids) - number} processes were not looked at for want of time"]
+        try:
+            links = set(sockets.read_links(f"{details.proc}/{pid}"))
+        except OSError as error:
+            unread += isinstance(error, PermissionError)
+            continue
+        devices = sorted(link for link in links if link.startswith("/dev/nvidia"))
+        if devices:
+            found.append(GpuHolder(details.identity(pid), devices))
+    return found, [f"GPU holders: {unread} processes of others can't be looked into; root can"] if unread else []

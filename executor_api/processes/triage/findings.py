@@ -1,0 +1,231 @@
+"""What is wrong, worst first, each with who made it and what to do. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from executor_api.processes.triage.facts import Bereaved, GpuHolder, Heed, Hog, Identity, Limit, Situation, Stuck
+from executor_api.processes.triage.waits import meaning
+from executor_api.processes.triage.wording import ago, clean, describe, quoted, restart_command, several
+
+_FULL, _TIGHT = 0.95, 0.8
+_MANY_ZOMBIES, _SOME_ZOMBIES = 100, 50
+_LONG_SECONDS, _MANY_STUCK = 300, 20
+_MANY_OPEN, _MANY_CLOSE_WAIT, _MANY_BUSY = 1000, 100, 5
+
+
+class Severity(IntEnum):
+    """How bad it is."""
+
+    NOTICE = 1
+    WARNING = 2
+    CRITICAL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. ``do`` begins with the command to type, if there is one; ``culprit`` is who made it."""
+
+    kind: str
+    severity: Severity
+    what: str
+    who: str
+    do: str
+    culprit: Identity | None = None
+
+
+def find(situation: Situation) -> list[Finding]:
+    """All that is wrong: the worst first; of the same severity in this order, the largest first."""
+    found = [
+        *_limits(situation),
+        *(_zombies(family) for family in situation.bereaved),
+        *_stuck(situation),
+        *(_hog(hog) for hog in situation.hogs if _matters(hog)),
+        *_gpu(situation.gpu),
+    ]
+    if situation.busy >= _MANY_BUSY:
+        what = f"{several(situation.busy, 'process', 'processes')} in D state that move: they wait for a busy disk"
+        found.append(Finding("busy", Severity.NOTICE, what, "no single one", "cat /proc/pressure/io  # how busy it is"))
+    return sorted(found, key=lambda finding: -finding.severity)
+
+
+def main_culprit(findings: Iterable[Finding]) -> Identity | None:
+    """The process that made more than one of the things that are wrong; None if there is none."""
+    culprits = [item.culprit for item in findings if item.severity > Severity.NOTICE and item.culprit]
+    worst = Counter(culprit.pid for culprit in culprits).most_common(1)
+    if not worst or worst[0][1] == 1:
+        return None
+    return next(culprit for culprit in culprits if culprit.pid == worst[0][0])
+
+
+def _limits(situation: Situation) -> Iterator[Finding]:
+    for limit in situation.limits:
+        if limit.used < _TIGHT * limit.most:
+            continue
+        severity = Severity.CRITICAL if limit.used >= _FULL * limit.most else Severity.WARNING
+        what = f"{limit.what}: {limit.used:,} of {limit.most:,} in use"
+        who, do, culprit = _behind(limit, situation)
+        yield Finding("limit", severity, what, who, f"{do}; room until then: {limit.raise_by}", culprit)
+
+
+def _behind(limit: Limit, situation: Situation) -> tuple[str, str, Identity | None]:
+    """Who uses up a limit, and what ends that."""
+    family = situation.family
+    if limit.of_processes and family:
+        if family.orphans:
+            told = several(family.size, "orphan", "orphans")
+            return f"{told} that init adopted, such as {describe(family.who)}", _end_orphans(family.who), None
+        told = several(family.size, "child", "children")
+        return f"{describe(family.who)} has {told}", f"{restart_command(family.who)}  # ends them", family.who
+    if not limit.of_processes and situation.hogs:
+        hog = situation.hogs[0]
+        return f"{describe(hog.process)} has {hog.open:,}", restart_command(hog.process), hog.process
+    return "no single process", "cat /proc/loadavg  # whether it still grows", None
+
+
+def _end_orphans(example: Identity) -> str:
+    command = restart_command(example)
+    if "--restart-parent" not in command:
+        return f"{command}  # they are of it"
+    pattern = re.sub(r"([][.*+?(){}^$|\\])", r"\\\1", example.name)
+    return f"pkill -KILL -P 1 -x -- {quoted(pattern)}  # look first: pgrep -a with the same"
+
+
+def _zombies(family: Bereaved) -> Finding:
+    names = ", ".join(f"{clean(name)} x {number:,}" for name, number in family.names.items())
+    age = "" if family.oldest_seconds is None else f"; the oldest died {ago(family.oldest_seconds)} ago"
+    what = f"{several(family.zombies, 'zombie')} ({names}){age}"
+    severity = Severity.NOTICE
+    if family.zombies >= _SOME_ZOMBIES:
+        severity = Severity.CRITICAL if family.zombies >= _MANY_ZOMBIES else Severity.WARNING
+    who = f"{describe(family.parent)} does not wait for its children{_HEEDS[family.heed]}"
+    return Finding("zombies", severity, what, who, _bury(family), family.parent)
+
+
+_HEEDS = {
+    Heed.HANDLES: "; it has a handler for SIGCHLD",
+    Heed.BLOCKS: "; it blocks SIGCHLD",
+    Heed.IGNORES: "; it ignores SIGCHLD",
+    Heed.DEFAULT: "; SIGCHLD does nothing to it",
+    Heed.UNKNOWN: "",
+}
+
+
+_HINDRANCES = {
+    "T": "kill -CONT {0}  # it is stopped, so it can't wait for them",
+    "t": "grep TracerPid /proc/{0}/status  # a debugger has stopped it: let it go on",
+    "D": "cat /proc/{0}/stack  # it is in D state itself, and collects none until that is over",
+}
+
+
+def _bury(family: Bereaved) -> str:
+    parent = family.parent
+    if family.half_dead == family.zombies:
+        return f"ls /proc/{parent.pid}/task  # they have threads left: see those in D state, nobody can collect them"
+    if parent.state in _HINDRANCES:
+        return _HINDRANCES[parent.state].format(parent.pid)
+    if family.heed in {Heed.HANDLES, Heed.BLOCKS, Heed.UNKNOWN}:
+        after = "give the container an init (docker run --init)" if parent.pid == 1 else restart_command(parent)
+        return f"executor-api triage --nudge  # if they stay: {after}"
+    if parent.pid == 1:
+        return "restart the container, and give it an init that waits: docker run --init"
+    return f"{restart_command(parent)}  # a nudge does not help: when it ends, init collects them"
+
+
+def _stuck(situation: Situation) -> Iterator[Finding]:
+    groups: defaultdict[tuple[str | None, str | None, int], list[Stuck]] = defaultdict(list)
+    for stuck in situation.stuck:
+        groups[stuck.function, stuck.mount_point, stuck.parent.pid if stuck.parent else 0].append(stuck)
+    rest = situation.stuck_in_all - len(situation.stuck)
+    for group in sorted(groups.values(), key=len, reverse=True):
+        yield _one_wait(group, rest)
+        rest = 0
+
+
+def _one_wait(group: Sequence[Stuck], unread: int) -> Finding:
+    """``unread`` more were not looked at; most will be like the largest group."""
+    first = group[0]
+    kind, words = meaning(first.function)
+    seconds = max((stuck.seconds or 0.0 for stuck in group), default=0.0)
+    what = f"{several(len(group), 'process', 'processes')} in D state"
+    what += f" (and {unread:,} more, not looked at)" if unread else ""
+    what += f" for {ago(seconds)}" if seconds else ""
+    what += f" in {clean(first.function)}: waits for {words}" if first.function else ": root can see what for"
+    if first.path:
+        what += f"; {clean(first.path)}" + (f" on {clean(first.mount_point or '')} ({clean(first.mount or '')})")
+    many = len(group) + unread >= _MANY_STUCK
+    severity = Severity.CRITICAL if many or seconds >= _LONG_SECONDS or kind == "gpu" else Severity.WARNING
+    who = describe(first.process)
+    culprit = first.process
+    if first.parent and first.parent.pid > 2:  # noqa: PLR2004 - init and the kernel's own are nobody's fault
+        who = f"{describe(first.parent)} started {who}" if len(group) == 1 else f"children of {describe(first.parent)}"
+        culprit = first.parent
+    return Finding("stuck", severity, what, who, _release(kind, group), culprit)
+
+
+def _release(kind: str, group: Sequence[Stuck]) -> str:
+    pid, mount_point = group[0].process.pid, group[0].mount_point
+    children = [str(child) for stuck in group for child in stuck.children]
+    if kind == "vfork" and len(children) == 1:
+        return f"executor-api triage --kill {children[0]}  # the child that it waits for"
+    if kind == "vfork" and children:
+        return f"kill -KILL {' '.join(children)}  # the children that they wait for"
+    if kind == "mount" and mount_point:
+        return f"umount -f -l {quoted(mount_point)}  # they get an error and go on; then mount it again"
+    commands = {
+        "vfork": f"executor-api triage --kill {pid}",
+        "mount": "grep -E ' (nfs|cifs|fuse|ceph)' /proc/mounts  # then, of the one that hangs: umount -f -l PATH",
+        "gpu": "dmesg | grep -i -E 'xid|nvrm' | tail  # after an Xid error only a reset of the GPU or a reboot helps",
+        "disk": "dmesg | grep -i -E 'error|timeout|hung' | tail  # then see to the disk; no signal reaches them before",
+        "lock": "echo w > /proc/sysrq-trigger; dmesg | tail -100  # tells who holds the lock: end that wait",
+        "frozen": f"grep freezer /proc/{pid}/cgroup  # then: echo THAWED > /sys/fs/cgroup/freezer/PATH/freezer.state",
+        "memory": f"cat /proc/{pid}/cgroup  # then raise memory.max of that cgroup, or end something in it",
+        "exit": f"ls /proc/{pid}/task  # one of its threads is in D state",
+    }
+    return commands.get(kind, f"cat /proc/{pid}/stack  # no signal reaches it before what it waits for answers")
+
+
+def _matters(hog: Hog) -> bool:
+    near = bool(hog.limit) and hog.open >= _TIGHT * (hog.limit or 0)
+    return near or hog.open >= _MANY_OPEN or sum(hog.close_wait.values()) >= _MANY_CLOSE_WAIT
+
+
+def _hog(hog: Hog) -> Finding:
+    share = hog.open / hog.limit if hog.limit else 0.0
+    closed = sum(hog.close_wait.values())
+    held = ", ".join(f"{number:,} {clean(kind)}" for kind, number in list(hog.holds.items())[:3])
+    what = f"{hog.open:,} of {hog.limit:,} descriptors open" if hog.limit else f"{hog.open:,} descriptors open"
+    what += f": {held}" if held else ": root can see which"
+    comment = ""
+    if closed:
+        peer, number = next(iter(hog.close_wait.items()))
+        what += f"; {closed:,} sockets in CLOSE_WAIT, {number:,} of them to {peer}"
+        comment = "  # it does not close what its peers have closed"
+    severity = Severity.NOTICE
+    if share >= _TIGHT or closed >= _MANY_CLOSE_WAIT:
+        severity = Severity.CRITICAL if share >= _FULL else Severity.WARNING
+    do = restart_command(hog.process) + comment
+    if hog.limit and share >= _TIGHT:
+        room = f"prlimit --pid {hog.process.pid} --nofile={hog.limit * 2}:{hog.limit * 2}"
+        do += f"{';' if comment else '  #'} room until then: {room}"
+    return Finding("descriptors", severity, what, describe(hog.process), do, hog.process)
+
+
+def _gpu(holders: Sequence[GpuHolder]) -> Iterator[Finding]:
+    for holder in holders:
+        process, devices = holder.process, ", ".join(clean(device) for device in holder.devices)
+        kill = f"executor-api triage --kill {process.pid}"
+        if process.state == "D":
+            what, severity = f"{devices} held by a process in D state: its GPU memory can't be freed", Severity.CRITICAL
+            kill = f"dmesg | grep -i -E 'xid|nvrm' | tail  # no signal reaches {process.pid} before the driver answers"
+        elif process.parent == 1:
+            what, severity = f"{devices} held by a process whose parent is gone", Severity.WARNING
+            kill += "  # if nobody needs it any more"
+        else:
+            what, severity = f"{devices} in use", Severity.NOTICE
+            kill += "  # only if it should not"
+        yield Finding("gpu", severity, what, describe(process), kill, process)

@@ -1,0 +1,154 @@
+"""What a look finds: on this machine, and in made-up folders of processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from support.machine import eventually
+from support.naive_agent import naive_agent
+from support.proc_tree import ProcTree
+from support.sick import CLOSED_BY_PEER, DEAF, ONE_A_SIGNAL, running
+
+from executor_api.processes.triage.examination import examine
+from executor_api.processes.triage.facts import Heed, Hog
+from executor_api.processes.triage.findings import find
+
+STATUS = "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0000000000010000\n"
+
+
+def the_hog(pid: int) -> Hog:
+    return next(hog for hog in examine().hogs if hog.process.pid == pid)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> ProcTree:
+    return ProcTree(tmp_path)
+
+
+def test_real_zombies_are_told_by_parent() -> None:
+    """Two parents: each with its number, its command line, the names of its dead and how it takes SIGCHLD."""
+    with running(DEAF, 12) as deaf, running(ONE_A_SIGNAL, 7) as slow:
+        found = {family.parent.pid: family for family in examine().bereaved}
+        assert (found[deaf.pid].zombies, found[deaf.pid].heed) == (12, Heed.DEFAULT)
+        assert (found[slow.pid].zombies, found[slow.pid].heed) == (7, Heed.HANDLES)
+        assert "os.fork()" in (found[deaf.pid].parent.command or "")
+        assert found[deaf.pid].parent.uid == os.getuid()
+        assert sum(found[deaf.pid].names.values()) == 12
+        age = found[deaf.pid].oldest_seconds
+        started = psutil.Process(deaf.pid).create_time()
+        assert age is None or 0 <= age <= time.time() - started + 1
+
+
+def test_real_processes_in_d_state_are_told_with_their_wait(tmp_path: Path) -> None:
+    """Each is found with the kernel's function, its parent, and the child to kill; killing that sets it free."""
+    with naive_agent(tmp_path, "naive", stuck=4) as agent:
+        children = psutil.Process(agent).children()
+        eventually(lambda: all(child.status() == psutil.STATUS_DISK_SLEEP for child in children))
+        found = [stuck for stuck in examine().stuck if stuck.parent and stuck.parent.pid == agent]
+        assert {stuck.process.pid for stuck in found} == {child.pid for child in children}
+        if os.geteuid() == 0:
+            assert all(stuck.function for stuck in found)
+        victim = found[0]
+        (grandchild,) = victim.children
+        os.kill(grandchild, 9)
+        eventually(lambda: psutil.Process(victim.process.pid).status() != psutil.STATUS_DISK_SLEEP)
+
+
+def test_a_real_hog_of_descriptors_is_told_with_its_peers() -> None:
+    """A process with many sockets that its peers have closed is named, with the peer and the number."""
+    with running(CLOSED_BY_PEER, 150, "4") as process:
+        hog = the_hog(process.pid)
+        assert hog.holds["sockets"] == 151
+        assert list(hog.close_wait.values()) == [150]
+        (finding,) = (found for found in find(examine()) if found.culprit and found.culprit.pid == process.pid)
+        assert "150 sockets in CLOSE_WAIT, 150 of them to 127.0.0.1:" in finding.what
+
+
+def test_files_that_never_answer_cost_their_deadline_only(tree: ProcTree) -> None:
+    """Where the command lines of twenty stuck processes hang, all else is told, and so is what could not be read."""
+    agent = tree.add(500, "agent", parent=1)
+    (agent / "cmdline").write_text("python\0agent.py\0")
+    (agent / "status").write_text(STATUS)
+    for pid in range(1000, 1020):
+        os.mkfifo(tree.stick(pid, "rpc_wait_bit_killable", parent=500) / "cmdline")
+    for pid in range(2000, 2060):
+        tree.add(pid, "sh", state="Z", parent=500)
+    situation = examine(str(tree), cgroups=None)
+    assert [len(situation.stuck), situation.stuck_in_all, situation.zombies] == [20, 20, 60]
+    (family,) = situation.bereaved
+    assert (family.parent.command, family.heed, family.parent.uid) == ("python agent.py", Heed.HANDLES, 1000)
+    assert {stuck.function for stuck in situation.stuck} == {"rpc_wait_bit_killable"}
+    assert {stuck.process.command for stuck in situation.stuck} == {None}
+    assert situation.stuck[0].process.why_not == "no answer within 0.5 s"
+    assert situation.stuck[-1].process.why_not == "too many reads hang already"
+    assert situation.remarks == [f"8 reads of {tree} did not answer"]
+
+
+def test_whoever_fills_the_machine_is_named(tree: ProcTree) -> None:
+    """Near the limit of process numbers the parent with the most children is found, or the orphans if they are more."""
+    tree.set_machine(threads=90, pid_max=100)
+    (tree.add(500, "agent") / "cmdline").write_text("agent\0")
+    for pid in range(1000, 1030):
+        tree.add(pid, "sh", parent=500)
+    family = examine(str(tree), cgroups=None).family
+    assert family is not None
+    assert (family.who.command, family.size, family.orphans) == ("agent", 30, False)
+    for pid in range(2000, 2040):
+        tree.add(pid, "left", parent=1, session=500)
+    family = examine(str(tree), cgroups=None).family
+    assert family is not None
+    assert (family.who.name, family.size, family.orphans) == ("left", 40, True)
+
+
+def test_the_mount_that_a_process_waits_on(tree: ProcTree) -> None:
+    """The descriptor of its system call leads to the file, and that to the mount; else its folder on a remote one."""
+    mounts = "27 1 254:0 / / rw - ext4 /dev/vda rw\n40 27 0:50 / /mnt/data rw - nfs4 server:/export rw\n"
+    reader, other = tree.stick(7, "nfs_wait_bit_killable"), tree.stick(8, "nfs_wait_bit_killable")
+    for place in (reader, other):
+        (place / "mountinfo").write_text(mounts)
+        (place / "fd").mkdir()
+        (place / "cwd").symlink_to("/mnt/data/here")
+    number = {"x86_64": 0, "aarch64": 63}[os.uname().machine]
+    (reader / "syscall").write_text(f"{number} 0x3 0x0 0x0 0x0 0x0 0x0 0x0 0x0\n")
+    (reader / "fd/3").symlink_to("/mnt/data/file")
+    found = {stuck.process.pid: stuck for stuck in examine(str(tree), cgroups=None).stuck}
+    assert [found[pid].path for pid in (7, 8)] == ["/mnt/data/file", "/mnt/data/here"]
+    assert {(stuck.mount_point, stuck.mount) for stuck in found.values()} == {("/mnt/data", "nfs4 from server:/export")}
+
+
+def test_those_that_run_in_between_are_busy_and_not_stuck(tree: ProcTree) -> None:
+    """A process in D state that the scheduler let run between two looks waits for a disk that answers."""
+    tree.stick(7)
+    moving = tree.stick(8)
+    os.unlink(moving / "schedstat")  # noqa: PTH108 - beside the next line
+    os.symlink("/proc/self/schedstat", moving / "schedstat")  # noqa: PTH211 - one that changes as we run
+    situation = examine(str(tree), cgroups=None)
+    assert ([stuck.process.pid for stuck in situation.stuck], situation.busy) == ([7], 1)
+
+
+def test_gpu_holders_are_found_by_their_descriptors(tree: ProcTree) -> None:
+    """Where the driver is loaded, whoever has a device of it open is named with it; else nobody is asked."""
+    train = tree.add(70, "python", parent=1)
+    (train / "fd").mkdir()
+    for number, target in enumerate(("/dev/null", "/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia0")):
+        (train / "fd" / str(number)).symlink_to(target)
+    assert examine(str(tree), cgroups=None).gpu == []
+    (tree.folder / "driver/nvidia").mkdir(parents=True)
+    (holder,) = examine(str(tree), cgroups=None).gpu
+    assert (holder.process.pid, holder.devices) == (70, ["/dev/nvidia0", "/dev/nvidiactl"])
+
+
+def test_a_limit_of_a_cgroup_is_told(tree: ProcTree, tmp_path: Path) -> None:
+    """The cgroup that is nearest to its limit of tasks is named, with the file to raise it."""
+    cgroups = tmp_path / "cgroups"
+    (cgroups / "full one").mkdir(parents=True)
+    (cgroups / "cgroup.controllers").write_text("pids\n")
+    for name, text in (("pids.max", "100\n"), ("pids.current", "96\n")):
+        (cgroups / "full one" / name).write_text(text)
+    limits = [limit for limit in examine(str(tree), str(cgroups)).limits if "cgroup" in limit.what]
+    assert [(limit.what, limit.used, limit.most) for limit in limits] == [("tasks of cgroup /full one", 96, 100)]
+    assert limits[0].raise_by == f"echo 200 > '{cgroups}/full one/pids.max'"

@@ -1,0 +1,197 @@
+"""What is said of a situation, in which order, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from executor_api.processes.triage.facts import (
+    Bereaved,
+    Family,
+    GpuHolder,
+    Heed,
+    Hog,
+    Identity,
+    Limit,
+    Situation,
+    Stuck,
+)
+from executor_api.processes.triage.findings import Finding, Severity, find, main_culprit
+
+AGENT = Identity(812, "python", command="python agent.py", uid=1000, parent=500)
+
+
+def situation(**fields: Any) -> Situation:
+    return Situation(**{"processes": 100, "zombies": 0, "orphans": 0} | fields)
+
+
+def only(**fields: Any) -> Finding:
+    (finding,) = find(situation(**fields))
+    return finding
+
+
+def family(number: int, heed: Heed = Heed.DEFAULT, parent: Identity = AGENT, **fields: Any) -> Bereaved:
+    return Bereaved(parent, number, {"sh": number}, 7300.0, heed, **fields)
+
+
+def living_in(home: str, pid: int = 812) -> Identity:
+    return Identity(pid, "python", command="python agent.py", home=home)
+
+
+def test_a_well_machine_has_no_findings() -> None:
+    """Limits that are far away, a few processes that wait for a disk: nothing is said."""
+    assert find(situation(limits=[Limit("pids", 79, 100, "more")], busy=4)) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "severity"),
+    [(1, Severity.NOTICE), (50, Severity.WARNING), (99, Severity.WARNING), (100, Severity.CRITICAL)],
+)
+def test_zombies_weigh_as_in_the_alerts(number: int, severity: Severity) -> None:
+    """50 are a warning, 100 critical; what, who and what to do are one line each."""
+    finding = only(bereaved=[family(number)])
+    assert finding.severity == severity
+    assert finding.what.endswith(f"(sh x {number}); the oldest died 2 h ago")
+    assert finding.who == (
+        "python agent.py (pid 812, uid 1000) does not wait for its children; SIGCHLD does nothing to it"
+    )
+    assert finding.do.startswith("executor-api triage --restart-parent 812  #")
+
+
+@pytest.mark.parametrize(
+    ("bereaved", "command"),
+    [
+        (
+            family(3, Heed.HANDLES),
+            "executor-api triage --nudge  # if they stay: executor-api triage --restart-parent 812",
+        ),
+        (family(3, Heed.BLOCKS), "executor-api triage --nudge  #"),
+        (family(3, Heed.IGNORES), "executor-api triage --restart-parent 812  # a nudge does not help"),
+        (family(3, parent=Identity(812, "python", state="T")), "kill -CONT 812  #"),
+        (family(3, parent=Identity(812, "python", state="t")), "grep TracerPid /proc/812/status  #"),
+        (family(3, parent=Identity(812, "python", state="D")), "cat /proc/812/stack  # it is in D state itself"),
+        (family(3, half_dead=3), "ls /proc/812/task  # they have threads left"),
+        (family(3, parent=Identity(1, "python")), "restart the container, and give it an init"),
+        (family(3, Heed.HANDLES, parent=Identity(1, "init")), "executor-api triage --nudge  # if they stay: give the"),
+        (family(3, parent=living_in("/system.slice/agent.service")), "systemctl restart agent.service  #"),
+    ],
+)
+def test_what_to_do_about_zombies_depends_on_their_parent(bereaved: Bereaved, command: str) -> None:
+    """How it takes SIGCHLD, what holds it up and who looks after it decide."""
+    assert only(bereaved=[bereaved]).do.startswith(command)
+
+
+@pytest.mark.parametrize(
+    ("home", "command"),
+    [
+        ("/system.slice/agent.service", "systemctl restart agent.service"),
+        ("/system.slice/a@1.service/payload", "systemctl restart a@1.service"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/a.service", "systemctl --user restart a.service"),
+        ("/user.slice/user-1000.slice/session-3.scope", "executor-api triage --restart-parent 812"),
+        (f"/system.slice/docker-{'3f' * 32}.scope", f"docker restart {'3f' * 6}"),
+        (f"/kubepods.slice/pod1.slice/cri-containerd-{'3f' * 32}.scope", f"crictl stop {'3f' * 6}"),
+        (f"/kubepods/burstable/pod1/{'3f' * 32}", f"crictl stop {'3f' * 6}"),
+    ],
+)
+def test_whoever_looks_after_a_process_restarts_it(home: str, command: str) -> None:
+    """A service of systemd or a container is restarted by its own tool, anything else by ours."""
+    hog = Hog(living_in(home), 990, 1000)
+    assert only(hogs=[hog]).do.partition("  #")[0] == command
+
+
+def test_the_worst_comes_first_and_its_maker_is_named() -> None:
+    """As in the incident: what is full, then zombies, then the rest; the agent behind most of it is the culprit."""
+    found = find(
+        situation(
+            bereaved=[family(400), family(2, parent=Identity(9, "cron"))],
+            stuck=[Stuck(Identity(i, "sh"), AGENT, "nfs_wait_bit_killable", seconds=9.0) for i in range(1000, 1020)],
+            stuck_in_all=200,
+            hogs=[Hog(AGENT, 65_535, 65_535, {"sockets": 65_000}, {"10.0.0.5:443": 60_000, "10.0.0.6:443": 7})],
+            limits=[Limit("process numbers (pid_max)", 31_500, 32_768, "sysctl -w kernel.pid_max=65536")],
+            family=Family(AGENT, 30_000),
+            gpu=[GpuHolder(Identity(7, "python", command="python train.py"), ["/dev/nvidia0"])],
+        )
+    )
+    assert [finding.kind for finding in found] == ["limit", "zombies", "stuck", "descriptors", "zombies", "gpu"]
+    assert [finding.severity.name for finding in found] == ["CRITICAL"] * 4 + ["NOTICE"] * 2
+    assert main_culprit(found) == AGENT
+    assert "python agent.py (pid 812, uid 1000) has 30,000 children" in found[0].who
+    assert found[0].do.endswith("room until then: sysctl -w kernel.pid_max=65536")
+    assert found[2].what == (
+        "20 processes in D state (and 180 more, not looked at) for 9 s in nfs_wait_bit_killable: waits for an NFS "
+        "server that does not answer"
+    )
+    assert found[3].what == (
+        "65,535 of 65,535 descriptors open: 65,000 sockets; "
+        "60,007 sockets in CLOSE_WAIT, 60,000 of them to 10.0.0.5:443"
+    )
+    assert found[3].do.endswith("prlimit --pid 812 --nofile=131070:131070")
+
+
+def test_one_thing_alone_has_no_main_culprit() -> None:
+    """It is named where it stands already."""
+    assert main_culprit(find(situation(bereaved=[family(400)]))) is None
+
+
+@pytest.mark.parametrize(
+    ("function", "fields", "command"),
+    [
+        ("nfs_wait_bit_killable", {"mount_point": "/mnt/my data"}, "umount -f -l '/mnt/my data'  #"),
+        ("nfs_wait_bit_killable", {}, "grep -E"),
+        ("kernel_clone", {"children": [77]}, "executor-api triage --kill 77  #"),
+        ("kernel_clone", {}, "executor-api triage --kill 600"),
+        ("folio_wait_bit_common", {}, "dmesg | grep"),
+        ("nv_wait", {}, "dmesg | grep -i -E 'xid"),
+        ("anything_else", {}, "cat /proc/600/stack  #"),
+        (None, {}, "cat /proc/600/stack  #"),
+    ],
+)
+def test_what_to_do_about_a_wait_depends_on_it(function: str | None, fields: dict[str, Any], command: str) -> None:
+    """A mount is taken off, a child is killed, a disk's errors are read."""
+    stuck = Stuck(Identity(600, "cp"), None, function, "/mnt/my data/x", "nfs4 from s:/e", **fields)
+    assert only(stuck=[stuck], stuck_in_all=1).do.startswith(command)
+
+
+def test_a_wait_of_minutes_is_critical() -> None:
+    """Five minutes, as in the alert."""
+    for seconds, severity in ((299.0, Severity.WARNING), (300.0, Severity.CRITICAL)):
+        stuck = Stuck(Identity(600, "cp"), None, "io_schedule", seconds=seconds)
+        assert only(stuck=[stuck], stuck_in_all=1).severity == severity
+
+
+def test_orphans_that_fill_the_machine() -> None:
+    """They are told by name and ended by it, or by the service they are of."""
+    limits = [Limit("pids", 90, 100, "more")]
+    wild = only(limits=limits, family=Family(Identity(70, "sh; rm .*", parent=1), 60, orphans=True))
+    assert wild.severity == Severity.WARNING
+    assert wild.do.startswith("pkill -KILL -P 1 -x -- 'sh; rm \\.\\*'  #")
+    owned = only(limits=limits, family=Family(living_in("/system.slice/a.service"), 60, orphans=True))
+    assert owned.do.startswith("systemctl restart a.service  #")
+
+
+def test_gpu_holders_weigh_by_whether_they_can_be_ended() -> None:
+    """In D state it is critical, without a parent a warning, else worth a notice."""
+    ways = {"D": Severity.CRITICAL, "S": Severity.WARNING}
+    for state, severity in ways.items():
+        assert only(gpu=[GpuHolder(Identity(7, "x", state=state, parent=1), ["/dev/nvidia0"])]).severity == severity
+    assert (
+        only(gpu=[GpuHolder(AGENT, ["/dev/nvidia0", "/dev/nvidiactl"])]).what == "/dev/nvidia0, /dev/nvidiactl in use"
+    )
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    """What a process calls itself is shown without its control characters, and cut where it is long."""
+    hostile = Identity(5, "x", command="\x1b[2J\x1b[31mall is well\r\n" + "y" * 500, home="/\x1b[2J.service")
+    finding = only(bereaved=[Bereaved(hostile, 1, {"\x1b[2J": 1}, None, Heed.DEFAULT)])
+    for text in (finding.what, finding.who, finding.do):
+        assert text.isprintable()
+        assert len(text) < 250
+
+
+def test_names_cannot_smuggle_commands() -> None:
+    """What is to be typed quotes the names of units and mounts, so that it does nothing else."""
+    unit = living_in("/a; reboot #.service")
+    assert only(hogs=[Hog(unit, 990, 1000)]).do.startswith("systemctl restart 'a; reboot #.service'  #")
+    stuck = Stuck(AGENT, None, "nfs_wait", "/mnt/$(reboot)/x", "nfs", "/mnt/$(reboot)")
+    assert only(stuck=[stuck], stuck_in_all=1).do.startswith("umount -f -l '/mnt/$(reboot)'  #")
