@@ -35,6 +35,13 @@ ONE_A_SIGNAL = (
 )
 UNMOVED_BY_TERM = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)" + SLEEP
 
+HALF_DEAD = (
+    "import ctypes, os, threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()"
+    + READY
+    + "ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[os.uname().machine], 0)\n"
+)
+"""Its first thread ends by itself, and another lives on: a zombie that nobody can collect."""
+
 CLOSED_BY_PEER = (
     """
 import socket, sys

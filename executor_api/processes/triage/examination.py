@@ -156,7 +156,7 @@ def _family_of(parent: int, dead: Sequence[Process], now: float | None, details:
         dict(Counter(zombie.name for zombie in dead).most_common(3)),
         max(0.0, now - min(died)) if died and now is not None else None,
         details.heed(parent),
-        half_dead=sum(zombie.threads > 1 for zombie in dead),
+        half_dead=[zombie.pid for zombie in dead if zombie.threads > 1],
     )
 
 

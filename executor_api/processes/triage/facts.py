@@ -43,8 +43,8 @@ class Bereaved:
     oldest_seconds: float | None
     """Since the one that has been dead for longest died, as far as the kernel tells."""
     heed: Heed
-    half_dead: int = 0
-    """So many of the zombies still have threads: no parent can collect those."""
+    half_dead: Sequence[int] = ()
+    """Zombies that still have threads: no parent can collect those."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,10 @@ def _zombies(family: Bereaved) -> Finding:
     severity = Severity.NOTICE
     if family.zombies >= _SOME_ZOMBIES:
         severity = Severity.CRITICAL if family.zombies >= _MANY_ZOMBIES else Severity.WARNING
+    if len(family.half_dead) == family.zombies:
+        who = f"not their parent, {describe(family.parent)}: they have threads left, so nobody can collect them"
+        do = f"cat /proc/{family.half_dead[0]}/task/*/wchan  # where these threads are; they end when that is over"
+        return Finding("zombies", severity, what, who, do)
     who = f"{describe(family.parent)} does not wait for its children{_HEEDS[family.heed]}"
     return Finding("zombies", severity, what, who, _bury(family), family.parent)
 
@@ -124,8 +128,6 @@ _HINDRANCES = {
 
 def _bury(family: Bereaved) -> str:
     parent = family.parent
-    if family.half_dead == family.zombies:
-        return f"ls /proc/{parent.pid}/task  # they have threads left: see those in D state, nobody can collect them"
     if parent.state in _HINDRANCES:
         return _HINDRANCES[parent.state].format(parent.pid)
     if family.heed in {Heed.HANDLES, Heed.BLOCKS, Heed.UNKNOWN}:

@@ -11,7 +11,7 @@ import pytest
 from support.machine import eventually
 from support.naive_agent import naive_agent
 from support.proc_tree import ProcTree
-from support.sick import CLOSED_BY_PEER, DEAF, ONE_A_SIGNAL, running
+from support.sick import CLOSED_BY_PEER, DEAF, HALF_DEAD, ONE_A_SIGNAL, running
 
 from executor_api.processes.triage.examination import examine
 from executor_api.processes.triage.facts import Heed, Hog
@@ -41,6 +41,17 @@ def test_real_zombies_are_told_by_parent() -> None:
         age = found[deaf.pid].oldest_seconds
         started = psutil.Process(deaf.pid).create_time()
         assert age is None or 0 <= age <= time.time() - started + 1
+
+
+def test_a_zombie_with_threads_left_is_not_its_parents_fault() -> None:
+    """Of a real process whose first thread has ended and another lives, the threads are what to look at."""
+    with running(HALF_DEAD) as process:
+        eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+        situation = examine()
+        (family,) = (found for found in situation.bereaved if found.parent.pid == os.getpid())
+        assert (family.zombies, family.half_dead) == (1, [process.pid])
+        (finding,) = (found for found in find(situation) if f"/proc/{process.pid}/task" in found.do)
+        assert finding.culprit is None
 
 
 def test_real_processes_in_d_state_are_told_with_their_wait(tmp_path: Path) -> None:
