@@ -20,6 +20,7 @@ _COMMANDS = {
     "serve": "serve",
     "settings": "settings",
     "templates": "templates",
+    "triage": "triage",
 }
 """And the module that each is in."""
 

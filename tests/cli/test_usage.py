@@ -16,7 +16,7 @@ def test_help_names_every_command(shell: Any) -> None:
     """`--help` lists the commands, each with a line that fits."""
     result = shell.run("--help")
     assert result.returncode == 0
-    for command in ("serve", "run", "doctor", "get", "list", "cancel", "templates", "settings"):
+    for command in ("serve", "run", "doctor", "get", "list", "cancel", "templates", "settings", "triage"):
         assert f"\n  {command} " in result.stdout.decode()
     assert b"..." not in result.stdout.partition(b"Commands:")[2]
 
