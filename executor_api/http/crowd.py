@@ -1,6 +1,6 @@
 """The connections of one server, of which there are only so many.
 
-Who takes longest to say what it wants, or says nothing, makes room for who comes.
+Who takes longest to say what it wants, says nothing, or does not read its answers, makes room for who comes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ class Crowd(Generic[Connection]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._count = 0
-        self._speaking: dict[Connection, None] = {}  # or silent; the one that has been so for longest comes first
+        self._listening: set[Connection] = set()
+        self._speaking: dict[Connection, None] = {}  # or silent, or deaf; the one that is so for longest comes first
 
     def enter(self, connection: Connection) -> Connection | None:
         """One more. Returns who has to go for it, if anybody: perhaps itself."""
-        self._count += 1
         self._speaking[connection] = None
-        if self._count <= self._most:
+        if len(self._speaking) + len(self._listening) <= self._most:
             return None
         goes = next(iter(self._speaking))
         self.listens(goes)
@@ -40,16 +39,20 @@ class Crowd(Generic[Connection]):
 
     def listens(self, connection: Connection) -> None:
         """It has sent a whole request, and stays until that is answered."""
-        self._speaking.pop(connection, None)
+        if connection in self._speaking:
+            del self._speaking[connection]
+            self._listening.add(connection)
 
     def may_speak(self, connection: Connection) -> None:
-        """It has its answer and may send another request."""
-        self._speaking[connection] = None
+        """It has its answer and may send another request, or it does not take its answer."""
+        if connection in self._listening:
+            self._listening.remove(connection)
+            self._speaking[connection] = None
 
     def leave(self, connection: Connection) -> None:
         """It is closed."""
-        self._count -= 1
-        self.listens(connection)
+        self._listening.discard(connection)
+        self._speaking.pop(connection, None)
 
 
 def most_connections(calls: int) -> int:

@@ -60,15 +60,26 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The next head may follow."""
         self._in_head, self._head_bytes = True, 0
-        if not self.cycle.response_complete:
+        if not self.cycle.response_complete and not self.flow.write_paused:
             self.crowd.listens(self)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Who keeps the connection for later can be told to go."""
-        if not self.pipeline and not self.transport.is_closing():
+        if not self.pipeline:
             self.crowd.may_speak(self)
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Who does not read what it is sent can be told to go, whatever else it has asked for."""
+        super().pause_writing()
+        self.crowd.may_speak(self)
+
+    def resume_writing(self) -> None:
+        """It reads."""
+        super().resume_writing()
+        if not self._is_idle():
+            self.crowd.listens(self)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words for all of them
         """Answer what is no HTTP."""
@@ -92,8 +103,11 @@ class Protocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._head_timer = None
-        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # none at first
+        if self._is_idle():
             self.transport.close()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # none at first
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

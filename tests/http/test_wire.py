@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
+import socket
+import struct
+import termios
 from typing import Any
 
 import pytest
@@ -106,6 +110,32 @@ async def test_who_takes_longest_to_say_what_it_wants_makes_room(make_service: S
                 assert await asyncio.wait_for(goes.read(), 5) == b""
         service.backend.release.set()
         assert (await busy.readline()).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_does_not_read_its_answers_makes_room(make_service: ServiceMaker) -> None:
+    """Requests that need no key and whose answers nobody takes hold no connection that another client needs."""
+    service = await make_service(connections=3)
+    await service.client.aclose()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for deaf in clients:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", service.port))
+            deaf.sendall(b"GET /openapi.json HTTP/1.1\r\n\r\n" * 400)
+        came, before = [0], [-1]
+        while came != before or not all(came):  # until the system's own buffers are full
+            await asyncio.sleep(0.1)
+            before, came = came, [_unread(deaf) for deaf in clients]
+        for _ in range(4):
+            async with service.connection() as (reader, writer):
+                writer.write(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+
+
+def _unread(client: socket.socket) -> int:
+    """Bytes that have come and that nobody has read."""
+    count: int = struct.unpack("i", fcntl.ioctl(client, termios.FIONREAD, b"\0" * 4))[0]
+    return count
 
 
 _HEAD = b"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
