@@ -6,11 +6,19 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
-from executor_api.backends.kubernetes.enforcement import Door, Enforced, Verdict, judge, unknown
+from executor_api.backends.kubernetes.enforcement import (
+    Door,
+    Enforced,
+    Found,
+    Seen,
+    Verdict,
+    judge,
+    read_found,
+    unknown,
+)
 from executor_api.backends.kubernetes.network_watch import NetworkWatch
 from executor_api.backends.kubernetes.probe_code import OPEN, STRANGE, look
 from kubernetes_backend.world import World, until
@@ -21,8 +29,8 @@ API = Door("the API server", "fd00::1", 443)
 SHUT = "TimeoutError: timed out"
 
 
-def _found(*outcomes: tuple[str, float], callers: Any = (CALLER,)) -> dict[str, Any]:
-    return {"doors": [{"outcome": what, "open_seconds": late} for what, late in outcomes], "callers": list(callers)}
+def _found(*outcomes: tuple[str, float], callers: tuple[tuple[str, int], ...] = (CALLER,)) -> Found:
+    return Found([Seen(what, late) for what, late in outcomes], list(callers))
 
 
 @pytest.mark.parametrize(
@@ -32,20 +40,41 @@ def _found(*outcomes: tuple[str, float], callers: Any = (CALLER,)) -> dict[str, 
         ([OURS], _found(("ConnectionRefusedError: refused", 0)), Enforced.YES, "could not connect"),
         ([OURS], _found((SHUT, 0.75)), Enforced.YES, "once it was 0.8 s old"),
         ([OURS], _found((OPEN, 5)), Enforced.NO, "default-deny policy in namespace n"),
-        ([OURS], _found((OPEN, 5), callers=[]), Enforced.NO, "this service"),
+        ([OURS], _found((OPEN, 5), callers=()), Enforced.NO, "this service"),
         ([OURS, API], _found((SHUT, 0), (OPEN, 5)), Enforced.NO, "connect to the API server ([fd00::1]:443)"),
         ([OURS, API], _found((STRANGE, 0), (SHUT, 0)), Enforced.YES, "the API server"),
         ([OURS], _found((STRANGE, 0)), Enforced.UNKNOWN, "service mesh"),
-        ([OURS], _found((SHUT, 0), callers=[("192.0.2.1", 40000)]), Enforced.UNKNOWN, "another address"),
-        ([OURS], {"doors": []}, Enforced.UNKNOWN, "can't be read"),
-        ([OURS], _found(), Enforced.UNKNOWN, "can't be read"),
-        ([OURS], {"doors": [1], "callers": []}, Enforced.UNKNOWN, "can't be read"),
+        ([OURS], _found((SHUT, 0), callers=(("192.0.2.1", 40000),)), Enforced.UNKNOWN, "another address"),
+        ([OURS], _found(), Enforced.UNKNOWN, "something else"),
     ],
 )
-def test_judgement(doors: list[Door], found: dict[str, Any], enforced: Enforced, part: str) -> None:
+def test_judgement(doors: list[Door], found: Found, enforced: Enforced, part: str) -> None:
     """A door that stands open is proof; a shut one only if it is there, and a way leads to it."""
     verdict = judge(doors, found, "n")
     assert (verdict.enforced, part in verdict.text) == (enforced, True), verdict
+
+
+ODD_ANSWERS = (
+    *("", "no JSON", "null", "1", "[" * 100_000, '{"doors": []}', '{"doors": [1], "callers": []}'),
+    '{"doors": [], "callers": [["10.0.0.5", Infinity]]}',
+    '{"doors": [], "callers": [["10.0.0.5", 1e400]]}',
+    '{"doors": [{"outcome": "x", "open_seconds": NaN}], "callers": []}',
+)
+
+
+@pytest.mark.parametrize("text", ODD_ANSWERS, ids=range(len(ODD_ANSWERS)))
+def test_odd_answers(text: str) -> None:
+    """Whatever a sandbox answers, it is read or refused by the one error that callers expect."""
+    with pytest.raises(ValueError, match="can't be read"):
+        read_found(text)
+
+
+async def test_an_odd_answer_stops_nothing(world: World) -> None:
+    """The service goes on beside it, and says that it can't tell."""
+    world.answer = '{"doors": [], "callers": [["10.0.0.5", Infinity]]}'
+    backend = await world.started()
+    assert any("its answer can't be read" in note for note in backend.health().notes)
+    assert backend.health().ready
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])

@@ -44,6 +44,8 @@ class World:
         """Whether the network keeps pods from connecting to anything."""
         self.tells = True
         """Whether what was tried of the network is told."""
+        self.answer = ""
+        """What pods say of the network whatever they found."""
         self.pod_ip: str | None = None
         """The address that pods claim to have; None: the one where their runner listens."""
         self.boot_seconds = 0.0
@@ -76,6 +78,7 @@ class World:
         env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
         runner = FakeRunner(self._addresses(), env[TOKEN_HASH_ENV], pod["metadata"]["uid"])
         runner.walled, runner.elsewhere, runner.tells = self.walled, self.pod_ip is not None, self.tells
+        runner.answer = self.answer
         if self.boot_seconds:
             self._booting.append(asyncio.create_task(self._boot(runner)))
         else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+
+import msgspec
 
 from executor_api.backends.kubernetes.probe_code import OPEN, STRANGE
 from executor_api.domain.finding import Finding, fail, ok, warn
@@ -46,29 +47,52 @@ class Door:
         return f"{self.what} ({host}:{self.port})"
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """One door as a sandbox saw it: what came of the last attempt, and for how long it had stood open before."""
+
+    outcome: str
+    open_seconds: float
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What `probe_code.look` found: the doors in their order, and the far ends of connections to the runner."""
+
+    doors: list[Seen]
+    callers: list[tuple[str, int]]
+
+
+_decode = msgspec.json.Decoder(Found).decode
+
+
+def read_found(text: str) -> Found:
+    """Read what a sandbox answered. Raises ``ValueError``."""
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"its answer can't be read: {error}") from None
+
+
 def unknown(why: str) -> Verdict:
     """``why`` says what to do about it."""
     return Verdict(Enforced.UNKNOWN, f"whether network policies are enforced can't be told: {why}")
 
 
-def judge(doors: Sequence[Door], found: Mapping[str, Any], namespace: str) -> Verdict:
-    """Judge what `probe_code.look` found at these doors.
+def judge(doors: Sequence[Door], found: Found, namespace: str) -> Verdict:
+    """Judge what was found at these doors.
 
     One that stands open is proof, and so is one that is shut while we can see both that it is there and that a way
     leads to it.
     """
-    try:
-        callers = {(str(address), int(port)) for address, port in found["callers"]}
-        seen = [(door, str(item["outcome"]), float(item["open_seconds"])) for door, item in _pairs(doors, found)]
-    except (KeyError, TypeError, ValueError):
-        return unknown("the answer of the sandbox that was to try it can't be read; see that its image has our runner")
+    if len(found.doors) != len(doors):
+        return unknown("the sandbox that was to try it answers something else; see that its image has our runner")
+    seen = [(door, item.outcome, item.open_seconds) for door, item in zip(doors, found.doors, strict=True)]
     reached = [door for door, outcome, _ in seen if outcome == OPEN]
     if reached:
         return Verdict(Enforced.NO, _not_enforced(reached, namespace))
     shut = [
         (door, seconds)
         for door, outcome, seconds in seen
-        if outcome != STRANGE and (door.caller is None or door.caller in callers)
+        if outcome != STRANGE and (door.caller is None or door.caller in found.callers)
     ]
     if shut:
         return Verdict(Enforced.YES, _enforced(shut))
@@ -87,10 +111,6 @@ def finding(verdict: Verdict, *, required: bool) -> Finding:
     if verdict.enforced is Enforced.YES:
         return ok(check, verdict.text)
     return (fail if required else warn)(check, verdict.text)
-
-
-def _pairs(doors: Sequence[Door], found: Mapping[str, Any]) -> list[tuple[Door, Mapping[str, Any]]]:
-    return list(zip(doors, found["doors"], strict=True))
 
 
 def _not_enforced(reached: Sequence[Door], namespace: str) -> str:

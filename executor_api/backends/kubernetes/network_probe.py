@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack, aclosing, closing, suppress
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 from urllib.parse import urlsplit
 
 from executor_api.backends.base import Claim, ClaimedError, ConnectionLostError, NotTakenError, SandboxFailedError
 from executor_api.backends.kubernetes import rehearsal
-from executor_api.backends.kubernetes.enforcement import Door, Verdict, judge, unknown
+from executor_api.backends.kubernetes.enforcement import Door, Found, Verdict, judge, read_found, unknown
 from executor_api.backends.kubernetes.job_factory import single_use
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
@@ -155,7 +153,7 @@ async def _greets(door: Door) -> None:
                     raise ConnectionError(f"{door} is somebody else")
 
 
-async def _looked(sandbox: KubernetesSandbox, template: Template, doors: list[Door]) -> Mapping[str, Any]:
+async def _looked(sandbox: KubernetesSandbox, template: Template, doors: list[Door]) -> Found:
     """What the sandbox finds, by a call as any other. Raises what a call raises, and `BadReportError`."""
     call = encode_json(runner_call(_plan(probe_template(template), doors), rehearsal.EXECUTION, ""))
     decoder = FrameDecoder()
@@ -179,8 +177,11 @@ def _plan(template: Template, doors: list[Door]) -> Plan:
     )
 
 
-def _value(report: Report) -> Mapping[str, Any]:
-    value = json.loads(report.get("value_json") or "null")
-    if not isinstance(value, dict):
+def _value(report: Report) -> Found:
+    text = report.get("value_json")
+    if text is None:
         raise BadReportError(f"its code failed: {report.get('exception') or report['message'] or 'no value'}")
-    return value
+    try:
+        return read_found(text)
+    except ValueError as error:
+        raise BadReportError(str(error)) from None
