@@ -109,7 +109,7 @@ class FakeRunner:
         if self.elsewhere:
             found["callers"] = []  # they are connected to whoever has the address that its pod claims to have
         if self.walled:
-            found["doors"] = [{"outcome": "TimeoutError: timed out", "open_seconds": 0.0} for _ in doors]
+            found["doors"] = [{"outcome": "ETIMEDOUT", "open_seconds": 0.0} for _ in doors]
         await self.write(FrameKind.STARTED, b"{}")
         if not self.tells:
             return await self._stream(request, 0)

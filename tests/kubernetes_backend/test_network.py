@@ -25,8 +25,9 @@ from kubernetes_backend.world import World, until
 
 CALLER = ("10.0.0.5", 40000)
 OURS = Door("this service", "10.0.0.5", 8000, "HTTP/1.", CALLER)
+OURS_6 = Door("this service", "fd00::5", 8000, "HTTP/1.", CALLER)
 API = Door("the API server", "fd00::1", 443)
-SHUT = "TimeoutError: timed out"
+LATE = "ETIMEDOUT"
 
 
 def _found(*outcomes: tuple[str, float], callers: tuple[tuple[str, int], ...] = (CALLER,)) -> Found:
@@ -36,20 +37,29 @@ def _found(*outcomes: tuple[str, float], callers: tuple[tuple[str, int], ...] = 
 @pytest.mark.parametrize(
     ("doors", "found", "enforced", "part"),
     [
-        ([OURS], _found((SHUT, 0)), Enforced.YES, "could not connect to this service (10.0.0.5:8000)"),
-        ([OURS], _found(("ConnectionRefusedError: refused", 0)), Enforced.YES, "could not connect"),
-        ([OURS], _found((SHUT, 0.75)), Enforced.YES, "once it was 0.8 s old"),
+        ([OURS], _found((LATE, 0)), Enforced.YES, "could not connect to this service (10.0.0.5:8000)"),
+        ([OURS], _found(("ECONNREFUSED", 0)), Enforced.YES, "could not connect"),
+        ([OURS], _found((LATE, 0.75)), Enforced.YES, "once it was 0.8 s old"),
         ([OURS], _found((OPEN, 5)), Enforced.NO, "default-deny policy in namespace n"),
         ([OURS], _found((OPEN, 5), callers=()), Enforced.NO, "this service"),
-        ([OURS, API], _found((SHUT, 0), (OPEN, 5)), Enforced.NO, "connect to the API server ([fd00::1]:443)"),
-        ([OURS, API], _found((STRANGE, 0), (SHUT, 0)), Enforced.YES, "the API server"),
+        ([OURS, API], _found((LATE, 0), (OPEN, 5)), Enforced.NO, "connect to the API server ([fd00::1]:443)"),
+        ([OURS, API], _found((LATE, 0), (LATE, 0)), Enforced.YES, "and the API server"),
+        ([OURS, API], _found((LATE, 0), ("gaierror: no DNS", 0)), Enforced.YES, "this service (10.0.0.5:8000)"),
+        ([OURS, API], _found((STRANGE, 0), (LATE, 0)), Enforced.UNKNOWN, "service mesh"),
+        ([OURS, API], _found((STRANGE, 0), ("gaierror: no DNS", 0)), Enforced.UNKNOWN, "service mesh"),
+        ([OURS, API], _found((LATE, 0), (LATE, 0), callers=()), Enforced.UNKNOWN, "another address"),
+        ([OURS, API], _found(("EMFILE", 0), ("ENETUNREACH", 0)), Enforced.UNKNOWN, "(10.0.0.5:8000): EMFILE)"),
+        ([OURS, OURS_6], _found((LATE, 0), ("ENETUNREACH", 0)), Enforced.UNKNOWN, "[fd00::5]:8000): ENETUNREACH)"),
+        ([API], _found((LATE, 0)), Enforced.UNKNOWN, "can't connect to sandboxes itself"),
+        ([API], _found((OPEN, 0)), Enforced.NO, "the API server"),
+        ([], _found(), Enforced.UNKNOWN, "can't connect to sandboxes itself"),
         ([OURS], _found((STRANGE, 0)), Enforced.UNKNOWN, "service mesh"),
-        ([OURS], _found((SHUT, 0), callers=(("192.0.2.1", 40000),)), Enforced.UNKNOWN, "another address"),
+        ([OURS], _found((LATE, 0), callers=(("192.0.2.1", 40000),)), Enforced.UNKNOWN, "another address"),
         ([OURS], _found(), Enforced.UNKNOWN, "something else"),
     ],
 )
 def test_judgement(doors: list[Door], found: Found, enforced: Enforced, part: str) -> None:
-    """A door that stands open is proof; a shut one only if it is there, and a way leads to it."""
+    """A door that stands open is proof; a shut one only if it is ours, a way leads to it, and the network shut it."""
     verdict = judge(doors, found, "n")
     assert (verdict.enforced, part in verdict.text) == (enforced, True), verdict
 
@@ -101,7 +111,17 @@ def test_what_is_tried_in_a_sandbox(listener: socket.socket) -> None:
     opened, strange, shut = found["doors"]
     assert (opened["outcome"], strange["outcome"]) == (OPEN, STRANGE)
     assert opened["open_seconds"] > 0, "it was tried again"
-    assert shut["outcome"].startswith("ConnectionRefusedError")
+    assert shut["outcome"] == "ECONNREFUSED"
+
+
+def test_how_an_attempt_fails() -> None:
+    """Silence is told from a name that leads nowhere, which says nothing of what the network allows."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address, port = full.getsockname()
+        with socket.create_connection((address, port)):
+            found = look([(address, port, ""), ("no-such-host.invalid", 1, "")], 1, 0.2, 0)
+    late, nameless = (door["outcome"] for door in found["doors"])
+    assert (late, nameless.partition(":")[0]) == ("ETIMEDOUT", "gaierror")
 
 
 async def test_an_enforcing_network_is_noted(world: World) -> None:

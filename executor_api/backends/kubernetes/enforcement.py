@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from executor_api.backends.kubernetes.probe_code import OPEN, STRANGE
+from executor_api.backends.kubernetes.probe_code import OPEN, SHUT, STRANGE
 from executor_api.domain.finding import Finding, fail, ok, warn
 
 
@@ -33,7 +33,7 @@ class Door:
     """Something that a sandbox must not reach, though it is there.
 
     ``greeting``: the text by which it shows; "": to be connected is enough. ``caller``: our end of a connection to the
-    sandbox's runner, where only that proves that there is a way between the two; None: there is one.
+    sandbox's runner, which proves that there is a way between the two; None: no way is known, as to the API server.
     """
 
     what: str
@@ -80,29 +80,33 @@ def unknown(why: str) -> Verdict:
 def judge(doors: Sequence[Door], found: Found, namespace: str) -> Verdict:
     """Judge what was found at these doors.
 
-    One that stands open is proof, and so is one that is shut while we can see both that it is there and that a way
-    leads to it.
+    One that stands open is proof. One that is shut is none, but for our own: there we see both that it is there and
+    that a way leads to it. Even that must be shut in a way that tells of a network, not of the sandbox's own trouble.
     """
     if len(found.doors) != len(doors):
         return unknown("the sandbox that was to try it answers something else; see that its image has our runner")
-    seen = [(door, item.outcome, item.open_seconds) for door, item in zip(doors, found.doors, strict=True)]
-    reached = [door for door, outcome, _ in seen if outcome == OPEN]
+    seen = list(zip(doors, found.doors, strict=True))
+    reached = [door for door, item in seen if item.outcome == OPEN]
     if reached:
         return Verdict(Enforced.NO, _not_enforced(reached, namespace))
-    shut = [
-        (door, seconds)
-        for door, outcome, seconds in seen
-        if outcome != STRANGE and (door.caller is None or door.caller in found.callers)
-    ]
-    if shut:
-        return Verdict(Enforced.YES, _enforced(shut))
-    if any(outcome == STRANGE for _, outcome, _ in seen):
-        return unknown(
+    doubt = _doubt([(door, item.outcome) for door, item in seen if door.caller is not None], found.callers)
+    if doubt:
+        return unknown(doubt)
+    return Verdict(Enforced.YES, _enforced([(door, item.open_seconds) for door, item in seen if item.outcome in SHUT]))
+
+
+def _doubt(own: Sequence[tuple[Door, str]], callers: Sequence[tuple[str, int]]) -> str:
+    """Why our own doors, with how it went there, prove nothing; "" if they do."""
+    if not own:
+        return "this service can't connect to sandboxes itself; run `executor-api doctor` in the cluster to know"
+    if any(outcome == STRANGE for _, outcome in own):
+        return (
             "something else answers sandboxes in this service's place, a service mesh for example; leave them out of it"
         )
-    return unknown(
-        "sandboxes see this service at another address than its own; run `executor-api doctor` in the cluster to know"
-    )
+    if any(door.caller not in callers for door, _ in own):
+        return "sandboxes see this service at another address than its own; run `executor-api doctor` in the cluster"
+    failed = [f"{door}: {outcome}" for door, outcome in own if outcome not in SHUT]
+    return f"a sandbox could not try to connect ({', '.join(failed)}); look at its network" if failed else ""
 
 
 def finding(verdict: Verdict, *, required: bool) -> Finding:

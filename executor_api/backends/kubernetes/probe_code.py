@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
@@ -13,6 +14,8 @@ from typing import Any
 
 OPEN, STRANGE = "open", "strange"
 """Who was meant answered; somebody else did. Any other outcome is the error that kept us out."""
+SHUT = ("ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "EPERM")
+"""The errors by which a network keeps somebody out."""
 _PAUSE_SECONDS = 0.25
 _MOST_REPLY = 4096
 
@@ -43,8 +46,10 @@ def _watch(door: tuple[str, int, str], seconds: float, patience: float) -> dict[
 def _knock(address: str, port: int, greeting: str, seconds: float) -> str:
     try:
         line = socket.create_connection((address, port), seconds)
+    except TimeoutError:
+        return "ETIMEDOUT"
     except OSError as error:
-        return f"{type(error).__name__}: {error}"
+        return errno.errorcode.get(error.errno or 0, f"{type(error).__name__}: {error}")
     with line:
         return OPEN if not greeting or greeting in _reply(line) else STRANGE
 
