@@ -192,33 +192,66 @@ async def test_without_a_way_to_sandboxes_it_stays_unknown(world: World) -> None
     assert backend.health().ready
 
 
-async def test_what_is_known_holds_until_the_opposite_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial that could not be made takes nothing back; one that shows the opposite does."""
+class Trials:
+    """Trials with given results, a minute from one to the next, and what the watch says before each."""
+
+    def __init__(self, *results: Verdict, minutes: float = 1) -> None:
+        self.said: list[tuple[str, bool]] = []
+        self.watch = NetworkWatch(self._try, required=True, clock=lambda: self._now)
+        self._now, self._step = 0.0, minutes * 60
+        self._results = list(results)
+        self._over = asyncio.Event()
+
+    async def _try(self) -> Verdict:
+        self._now += self._step
+        self.said.append((self.watch.note, bool(self.watch.problem)))
+        if not self._results:
+            self._over.set()
+            await asyncio.Event().wait()
+        return self._results.pop(0)
+
+    async def all(self) -> None:
+        """Make them."""
+        self.watch.cleared.set()
+        running = asyncio.create_task(self.watch.run())
+        await self._over.wait()
+        running.cancel()
+
+
+@pytest.fixture
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("executor_api.backends.kubernetes.network_watch.SURE_SECONDS", 0.0)
     monkeypatch.setattr("executor_api.backends.kubernetes.network_watch.REQUIRED_SECONDS", (0.0, 0.0))
-    yes, no = Verdict(Enforced.YES, "enforced"), Verdict(Enforced.NO, "not enforced")
-    results = [unknown("busy"), yes, unknown("busy"), no, unknown("busy")]
-    known: list[tuple[str, bool]] = []
-    done = asyncio.Event()
 
-    async def try_it() -> Verdict:
-        known.append((watch.note, bool(watch.problem)))
-        if not results:
-            done.set()
-            await asyncio.Event().wait()
-        return results.pop(0)
 
-    watch = NetworkWatch(try_it, required=True)
-    watch.cleared.set()
-    running = asyncio.create_task(watch.run())
-    await done.wait()
-    running.cancel()
-    busy = unknown("busy").text
-    assert known == [
+YES, NO, BUSY = Verdict(Enforced.YES, "enforced"), Verdict(Enforced.NO, "not enforced"), unknown("busy")
+
+
+@pytest.mark.usefixtures("_hurried")
+async def test_what_is_known_holds_until_the_opposite_is() -> None:
+    """A trial that could not be made takes nothing back; one that shows the opposite does."""
+    trials = Trials(BUSY, YES, BUSY, NO, BUSY)
+    await trials.all()
+    assert trials.said == [
         ("", True),
-        (busy, True),
-        ("enforced", False),
-        ("enforced", False),
-        ("not enforced", True),
-        ("not enforced", True),
+        (BUSY.text, True),
+        ("enforced (tried 1 min ago)", False),
+        ("enforced (tried 2 min ago)", False),
+        ("not enforced (tried 1 min ago)", True),
+        ("not enforced (tried 2 min ago)", True),
+    ]
+
+
+@pytest.mark.usefixtures("_hurried")
+async def test_what_was_good_long_ago_is_not_known() -> None:
+    """That policies were enforced holds for two hours; what is found after that is said at once."""
+    trials = Trials(YES, BUSY, BUSY, BUSY, YES, minutes=50)
+    await trials.all()
+    stale = "whether network policies are enforced can't be told: they last were 150 min ago, and no trial"
+    assert [(note[: len(stale)], problem) for note, problem in trials.said[1:]] == [
+        ("enforced (tried 50 min ago)", False),
+        ("enforced (tried 100 min ago)", False),
+        (stale, True),
+        (BUSY.text, True),
+        ("enforced (tried 50 min ago)", False),
     ]
