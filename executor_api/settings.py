@@ -123,7 +123,9 @@ class Settings:
         30.0, "How long a request's head may take, and its body may pause or be late."
     )
     keep_seconds: float = _setting(7 * 24 * 3600.0, "How long finished executions are kept.")
-    keep_bytes: int = _setting(2048 * MIB, "Most bytes of finished executions; the oldest go first.")
+    keep_bytes: int = _setting(
+        2048 * MIB, "Most bytes of finished executions; the oldest of the tenant with most go first."
+    )
     drain_seconds: float = _setting(
         0.0,
         "How long a service that is told to stop still takes calls, each answer the last on its connection: until "

@@ -8,6 +8,7 @@ from typing import Any
 
 from executor_api.domain.execution import Event, EventKind, Execution
 from executor_api.errors import NotFoundError
+from executor_api.service.pruning import TOGETHER
 from executor_api.service.record_codec import (
     check_same_request,
     decode_cursor,
@@ -152,26 +153,29 @@ def _conditions(tenant: str, where: ListFilter) -> tuple[list[str], list[Any]]:
     return [sql for sql, _ in pairs], [value for _, values in pairs for value in values]
 
 
-def total_size(connection: sqlite3.Connection) -> int:
-    """Bytes of all finished executions."""
-    (total,) = connection.execute(
-        "SELECT coalesce(sum(size), 0) FROM executions WHERE finished_at IS NOT NULL"
-    ).fetchone()
-    return int(total)
+def bytes_by_tenant(connection: sqlite3.Connection) -> dict[str, int]:
+    """Bytes of each tenant's finished executions."""
+    sql = "SELECT tenant, sum(size) FROM executions WHERE finished_at IS NOT NULL GROUP BY tenant"
+    return dict(connection.execute(sql).fetchall())
 
 
-def prune_some(connection: sqlite3.Connection, finished_before: float, excess_bytes: int, most: int) -> tuple[int, int]:
-    """Delete up to ``most`` of the finished, oldest first, as long as they are too old or too much.
+def delete_old(connection: sqlite3.Connection, finished_before: float) -> int:
+    """Delete some that finished before the instant; return how many."""
+    sql = "SELECT id FROM executions WHERE finished_at < ? ORDER BY finished_at LIMIT ?"
+    victims = connection.execute(sql, (finished_before, TOGETHER)).fetchall()
+    connection.executemany("DELETE FROM executions WHERE id = ?", victims)
+    return len(victims)
 
-    Return how many, and how many bytes they had.
-    """
+
+def delete_oldest(connection: sqlite3.Connection, tenant: str, enough: int) -> tuple[int, int]:
+    """Delete some of the tenant's finished ones until they had ``enough`` bytes; return how many, and their bytes."""
     rows = connection.execute(
-        "SELECT id, finished_at, size FROM executions WHERE finished_at IS NOT NULL ORDER BY finished_at LIMIT ?",
-        (most,),
+        "SELECT id, size FROM executions WHERE tenant = ? AND finished_at IS NOT NULL ORDER BY finished_at LIMIT ?",
+        (tenant, TOGETHER),
     )
     victims, freed = [], 0
-    for execution_id, finished_at, size in rows.fetchall():
-        if finished_at >= finished_before and freed >= excess_bytes:
+    for execution_id, size in rows.fetchall():
+        if freed >= enough:
             break
         victims.append((execution_id,))
         freed += size

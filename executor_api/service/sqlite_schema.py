@@ -11,8 +11,6 @@ from pathlib import Path
 
 from executor_api.errors import ConfigurationError
 
-VERSION = 1
-
 _SCHEMA = """
 CREATE TABLE executions (
     id TEXT PRIMARY KEY,
@@ -56,6 +54,12 @@ CREATE TABLE events (
 ) STRICT;
 """
 # A request may have megabytes and never changes, a record is small and changes often: hence two tables.
+_HELD_BY_TENANT = (
+    "CREATE INDEX executions_held ON executions (tenant, finished_at, size) WHERE finished_at IS NOT NULL;"
+)
+_STEPS = (_SCHEMA, _HELD_BY_TENANT)
+"""What makes each version of the one before."""
+VERSION = len(_STEPS)
 
 _BUSY_SECONDS = 5.0
 _WAL_BYTES = 64 * 1024 * 1024
@@ -122,8 +126,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a newer executor-api (schema {version}, this one knows {VERSION}); "
             "upgrade, or choose another --data-dir"
         )
-    if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+    if version < VERSION:
+        steps = "".join(_STEPS[version:])
+        connection.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version = {VERSION};COMMIT;")
     else:
         connection.execute("BEGIN IMMEDIATE")  # proves that the file can be written
         connection.execute("ROLLBACK")

@@ -16,13 +16,13 @@ from executor_api.domain.execution import Event, Execution
 from executor_api.domain.pool import Share
 from executor_api.errors import UnavailableError
 from executor_api.service import sqlite_records as records
+from executor_api.service.pruning import prune
 from executor_api.service.sqlite_schema import lock_file, open_reader, open_writer
 from executor_api.service.sqlite_writer import Writer, unavailable
 from executor_api.service.store import Change, Created, ListFilter, Orders, Page
 
 T = TypeVar("T")
 
-_PRUNE_TOGETHER = 50  # executions deleted in one transaction, so that calls' writes come between
 _VACUUM_PAGES = 2000  # pages of 4 KiB given back in one transaction
 
 
@@ -99,18 +99,23 @@ class SqliteStore:
         return await self._read(records.unfinished)
 
     async def prune(self, finished_before: float, keep_bytes: int) -> int:
-        """Delete finished executions older than the instant, and the oldest beyond the size; return how many."""
-        excess = await self._read(records.total_size) - keep_bytes
-        deleted, more = 0, True
-        while more:
-            count, freed = await self._prune_some(finished_before, excess)
-            deleted, excess, more = deleted + count, excess - freed, count == _PRUNE_TOGETHER
+        """Delete finished executions older than the instant, and those beyond the size; return how many."""
+        deleted = await prune(self, finished_before, keep_bytes)
         while await self._write(_give_back_pages):
             pass
         return deleted
 
-    def _prune_some(self, finished_before: float, excess: int) -> asyncio.Future[tuple[int, int]]:
-        return self._write(lambda connection: records.prune_some(connection, finished_before, excess, _PRUNE_TOGETHER))
+    async def delete_old(self, finished_before: float) -> int:
+        """For `pruning`."""
+        return await self._write(lambda connection: records.delete_old(connection, finished_before))
+
+    async def bytes_by_tenant(self) -> dict[str, int]:
+        """For `pruning`."""
+        return await self._read(records.bytes_by_tenant)
+
+    async def delete_oldest(self, tenant: str, enough: int) -> tuple[int, int]:
+        """For `pruning`."""
+        return await self._write(lambda connection: records.delete_oldest(connection, tenant, enough))
 
     def _write(self, operation: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         return self._opened().writer.submit(operation)

@@ -80,6 +80,7 @@ async def test_a_full_record_comes_back_equal(store: Store) -> None:
             exception={"type": "ValueError", "message": "no", "traceback": "..."},
             usage={"cpu_seconds": 0.25, "peak_memory_bytes": 1 << 40},
             processes={"left_behind": 1, "zombies": 2, "unkillable": 3},
+            gpu={"devices": 1, "before_bytes": 2, "after_bytes": None, "leaked_bytes": 0, "returned": False},
             artifacts_skipped=["a: too big"],
         ),
         result_source="http",
@@ -226,3 +227,19 @@ async def test_prune_by_size_keeps_the_newest(store: Store) -> None:
     assert await store.prune(finished_before=0.0, keep_bytes=5 * len(kilobytes)) == 116
     left = (await store.page("default", EVERYTHING, 200)).executions
     assert [int(found.id[-4:]) for found in left] == [119, 118, 117, 116]
+
+
+async def test_prune_by_size_takes_from_the_tenant_that_holds_most(store: Store) -> None:
+    """However old, a small tenant's executions stay while a large one's are too much."""
+    kilobytes = b"x" * 64 * 1024
+    for number in range(80):
+        record = replace(execution(number), tenant="small" if number < 3 else "large")
+        await store.create(record)
+        events = [Event(1, EventKind.STDOUT, kilobytes)]
+        await store.save(replace(finished(record, 2000.0 + number), tenant=record.tenant), events)
+    assert await store.prune(finished_before=0.0, keep_bytes=11 * len(kilobytes)) == 70
+    left = [(await store.page(tenant, EVERYTHING, 200)).executions for tenant in ("small", "large")]
+    assert [[int(found.id[-4:]) for found in found] for found in left] == [[2, 1, 0], [*range(79, 72, -1)]]
+    assert await store.prune(finished_before=0.0, keep_bytes=5 * len(kilobytes)) == 6
+    left = [(await store.page(tenant, EVERYTHING, 200)).executions for tenant in ("small", "large")]
+    assert [len(found) for found in left] == [2, 2]

@@ -73,15 +73,23 @@ EVENTS_AFTER = text(
 
 PRUNE_LOCK = text("SELECT pg_try_advisory_lock(7236833)")  # any number that nothing else locks by
 PRUNE_UNLOCK = text("SELECT pg_advisory_unlock(7236833)")
-TOTAL_SIZE = text("SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM executions WHERE finished_at IS NOT NULL")
-PRUNE_SOME = text("""
+DELETE_OLD = text("""
+DELETE FROM executions WHERE id IN (
+    SELECT id FROM executions WHERE finished_at < :finished_before ORDER BY finished_at LIMIT :most
+)
+RETURNING size
+""")
+BYTES_BY_TENANT = text(
+    "SELECT tenant, CAST(sum(size) AS bigint) FROM executions WHERE finished_at IS NOT NULL GROUP BY tenant"
+)
+DELETE_OLDEST = text("""
 WITH oldest AS (
-    SELECT id, finished_at, size, sum(size) OVER (ORDER BY finished_at, id) - size AS older FROM (
-        SELECT id, finished_at, size FROM executions WHERE finished_at IS NOT NULL ORDER BY finished_at, id LIMIT :most
+    SELECT id, sum(size) OVER (ORDER BY finished_at, id) - size AS older FROM (
+        SELECT id, finished_at, size FROM executions WHERE tenant = :tenant AND finished_at IS NOT NULL
+        ORDER BY finished_at, id LIMIT :most
     ) AS candidates
 )
-DELETE FROM executions USING oldest
-WHERE executions.id = oldest.id AND (oldest.finished_at < :finished_before OR oldest.older < :excess)
+DELETE FROM executions USING oldest WHERE executions.id = oldest.id AND oldest.older < :enough
 RETURNING executions.size
 """)
 

@@ -18,13 +18,13 @@ from executor_api.service.postgres import statements as sql
 from executor_api.service.postgres.database import Database
 from executor_api.service.postgres.pages import page_query
 from executor_api.service.postgres.schema import prepare
+from executor_api.service.pruning import TOGETHER, prune
 from executor_api.service.record_codec import check_same_request, decode_record, encode_cursor, encode_record
 from executor_api.service.store import Change, Created, ListFilter, Orders, Page, TakenOverError
 
 _ALIVE_SECONDS = 5.0  # a replica that was silent for so long is not reckoned with
 _CONNECTIONS = 16
 _CONNECTIONS_APART = 2  # no burst of calls may keep us from showing that we live
-_PRUNE_TOGETHER = 50  # executions deleted in one transaction, so that calls' writes come between
 
 
 class PostgresStore:
@@ -98,7 +98,7 @@ class PostgresStore:
         return Page(executions, encode_cursor(executions[-1].id) if len(rows) > limit else None)
 
     async def prune(self, finished_before: float, keep_bytes: int) -> int:
-        """Delete finished executions older than the instant, and the oldest beyond the size; return how many.
+        """Delete finished executions older than the instant, and those beyond the size; return how many.
 
         None if another replica is at it.
         """
@@ -107,7 +107,7 @@ class PostgresStore:
             if not (await connection.execute(sql.PRUNE_LOCK)).scalar_one():
                 return 0
             try:
-                return await _prune(connection, finished_before, keep_bytes)
+                return await prune(_Shelf(connection), finished_before, keep_bytes)
             finally:
                 await connection.execute(sql.PRUNE_UNLOCK)
 
@@ -209,14 +209,28 @@ async def _fetch(database: Database, statement: sa.Executable, **values: Any) ->
     return await database.run(fetch)
 
 
-async def _prune(connection: AsyncConnection, finished_before: float, keep_bytes: int) -> int:
-    excess = (await connection.execute(sql.TOTAL_SIZE)).scalar_one() - keep_bytes
-    deleted, more = 0, True
-    while more:
-        values = {"finished_before": finished_before, "excess": excess, "most": _PRUNE_TOGETHER}
-        sizes = (await connection.execute(sql.PRUNE_SOME, values)).scalars().all()
-        deleted, excess, more = deleted + len(sizes), excess - sum(sizes), len(sizes) == _PRUNE_TOGETHER
-    return deleted
+class _Shelf:
+    """`pruning.Shelf` over one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def delete_old(self, finished_before: float) -> int:
+        """Some that finished before the instant."""
+        return len(await self._sizes(sql.DELETE_OLD, finished_before=finished_before))
+
+    async def bytes_by_tenant(self) -> dict[str, int]:
+        """What each holds."""
+        rows = await self._connection.execute(sql.BYTES_BY_TENANT)
+        return {tenant: size for tenant, size in rows.all()}  # noqa: C416 - rows are no pairs to mypy
+
+    async def delete_oldest(self, tenant: str, enough: int) -> tuple[int, int]:
+        """Some of the tenant's."""
+        sizes = await self._sizes(sql.DELETE_OLDEST, tenant=tenant, enough=enough)
+        return len(sizes), sum(sizes)
+
+    async def _sizes(self, statement: sa.TextClause, **values: Any) -> Sequence[int]:
+        return (await self._connection.execute(statement, {**values, "most": TOGETHER})).scalars().all()
 
 
 def _decoded(row: Iterable[Any]) -> Execution:
