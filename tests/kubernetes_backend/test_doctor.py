@@ -319,11 +319,18 @@ async def test_quota_of_the_cluster(sound: World) -> None:
 SANDBOX = {"app": "sandbox", "template": "a"}
 
 
+def _policy(name: str, spec: Object) -> Object:
+    return {"metadata": {"name": name}, "spec": spec}
+
+
 @pytest.mark.parametrize(
     ("spec", "guarded"),
     [
         ({"podSelector": {}}, "Ingress"),
-        ({"podSelector": {}, "egress": [{}]}, "Ingress Egress"),
+        ({"podSelector": {}, "egress": [{"ports": [{"port": 53}]}]}, "Ingress Egress"),
+        ({"podSelector": {}, "egress": [{}]}, "Ingress"),
+        ({"podSelector": {}, "ingress": [{}]}, ""),
+        ({"podSelector": {}, "ingress": [{"ports": [{"port": 8090}]}, {"from": []}]}, ""),
         ({"podSelector": {}, "policyTypes": ["Egress"]}, "Egress"),
         ({"podSelector": {"matchLabels": {"app": "other"}}}, ""),
         ({"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["sandbox"]}]}}, "Ingress"),
@@ -334,11 +341,23 @@ SANDBOX = {"app": "sandbox", "template": "a"}
     ],
 )
 def test_network_policies(spec: Object, guarded: str) -> None:
-    """A direction is guarded if the policies that concern it select the sandboxes of every template."""
-    found = network_policy.judge([{"spec": spec}], [SANDBOX, SANDBOX | {"template": "b"}], "n")
+    """A direction is guarded if policies for it select the sandboxes of every template, and none allows everything."""
+    found = network_policy.judge([_policy("p", spec)], [SANDBOX, SANDBOX | {"template": "b"}], "n")
     assert [item.verdict for item in found] == [
         Verdict.OK if direction in guarded.split() else Verdict.WARN for direction in ("Ingress", "Egress")
     ]
+
+
+def test_a_policy_that_undoes_another() -> None:
+    """Beside a default-deny policy, one that lets everything through is named, if it selects any sandbox."""
+    deny = _policy("deny", DENY_ALL)
+    for template, verdict in (("b", Verdict.WARN), ("c", Verdict.OK)):
+        spec = {"podSelector": {"matchLabels": {"template": template}}, "policyTypes": ["Egress"], "egress": [{}]}
+        ingress, egress = network_policy.judge(
+            [deny, _policy("open", spec)], [SANDBOX, SANDBOX | {"template": "b"}], "n"
+        )
+        assert (ingress.verdict, egress.verdict) == (Verdict.OK, verdict)
+        assert ("NetworkPolicy open allows sandboxes all egress" in egress.text) == (verdict is Verdict.WARN)
 
 
 async def test_network_of_the_cluster(sound: World) -> None:
