@@ -15,6 +15,7 @@ from executor_api.backends.kubernetes.restrictions import violations
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.template import GpuAllowance, Template, Toleration, plan
 from executor_api.errors import ConfigurationError
+from executor_runner.protocol import GPUS_ENV
 from executor_runner.protocol.tokens import token_hash
 
 HOSTILE = 'a"b\\c\n{{ 7*7 }} \x00 \x7f \x85 \u2028 \U0001f600 ${x}: - #'
@@ -99,6 +100,19 @@ def test_cpu_sandboxes_see_no_gpu() -> None:
     assert env["NVIDIA_VISIBLE_DEVICES"] == "void"
     with_gpu = _pod(_job(template, resources={"gpu": {"count": 1}}))["containers"][0]["env"]
     assert "NVIDIA_VISIBLE_DEVICES" not in {item["name"] for item in with_gpu}
+
+
+@pytest.mark.parametrize(
+    ("resource", "told"),
+    [("nvidia.com/gpu", "2"), ("nvidia.com/mig-1g.10gb", "2"), ("nvidia.com/gpu.shared", None), ("amd.com/gpu", None)],
+)
+def test_runner_is_told_of_gpus_of_its_own(resource: str, told: str | None) -> None:
+    """It watches the memory of NVIDIA's devices and parts of them, but not of those that sandboxes share."""
+    template = Template(name="t", gpu=GpuAllowance(max_count=2, resources=(resource,)))
+    for gpus, expected in ((2, told), (0, None)):
+        pod = _pod(_job(template, resources={"gpu": {"count": gpus}}))
+        env = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+        assert env.get(GPUS_ENV) == expected
 
 
 def test_no_secret_is_in_the_job() -> None:

@@ -32,6 +32,13 @@ REPORT = {
     "collect_ms": 2000.123,
     "usage": {"cpu_seconds": 86_400.123456, "peak_memory_bytes": 1 << 62},
     "processes": {"left_behind": 100_000, "zombies": 100_000, "unkillable": 100_000},
+    "gpu": {
+        "devices": 16,
+        "before_bytes": 1 << 62,
+        "after_bytes": 1 << 62,
+        "leaked_bytes": 1 << 62,
+        "returned": False,
+    },
 }
 
 EXCEPTION = {"type": "t" * 500, "message": "m" * 4096, "traceback": "b" * 16_384}

@@ -15,7 +15,7 @@ from executor_api.backends.kubernetes.job_template import Tree
 from executor_api.backends.kubernetes.snapshot import JobState
 from executor_api.domain.quantity import parse_quantity
 from executor_api.domain.template import SandboxResources, Template
-from executor_runner.protocol import POD_ENV, PRELOAD_ENV, TOKEN_HASH_ENV
+from executor_runner.protocol import GPUS_ENV, POD_ENV, PRELOAD_ENV, TOKEN_HASH_ENV
 
 RING_SECONDS = 20
 """Between the runner's last deadline and the pod's, and between the pod's and the Job's: each ring leaves the inner one
@@ -26,6 +26,9 @@ LEAVE_SECONDS = 3
 VOLUME_MARGIN = 1.1
 """A volume holds this much more than the disk limit: the runner watches the limit and ends the call with its output;
 an eviction, the outer ring, would take the output along."""
+
+_NVIDIA, _SHARED = "nvidia.com/", ".shared"
+"""How names of GPU resources begin, and how NVIDIA's device plugin lets those end that pods share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,5 +139,12 @@ def _environment(template: Template, values: JobValues) -> list[dict[str, Any]]:
     if not values.resources.gpu_count:
         # Images made for GPUs ask for all of them; where NVIDIA's runtime is the default they would get them.
         env["NVIDIA_VISIBLE_DEVICES"] = "void"
+    elif _are_its_own(values.resources.gpu_resource):
+        env[GPUS_ENV] = str(values.resources.gpu_count)
     pod = {"name": POD_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
     return [*({"name": name, "value": value} for name, value in env.items()), pod]
+
+
+def _are_its_own(gpu_resource: str) -> bool:
+    """Whether a pod has such GPUs to itself: of those that several take turns on, memory in use is not one pod's."""
+    return gpu_resource.startswith(_NVIDIA) and not gpu_resource.endswith(_SHARED)

@@ -21,7 +21,7 @@ from executor_runner.place import Place
 from executor_runner.process import Ending, count_zombies
 from executor_runner.protocol import VERSION
 from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_json
-from executor_runner.protocol.shapes import Call, Cause, Report
+from executor_runner.protocol.shapes import Call, Cause, GpuMemory, Report
 from executor_runner.pump import READ_BYTES, OutputPump, read_available
 from executor_runner.result import parse_result
 from executor_runner.spare import PICKED_UP, Spare
@@ -42,7 +42,7 @@ class Phase(Enum):
     RUNNING = auto()
     TERMINATING = auto()  # asked to end, in its grace
     KILLED = auto()  # waiting for the last process to go
-    REPORTED = auto()
+    REPORTED = auto()  # or about to be, when it is known how the memory of GPUs stands
 
 
 class CallRun:
@@ -67,7 +67,7 @@ class CallRun:
         self._message = ""
         self._ending: Ending | None = None
         self._census = (0, 0)
-        self._meter = Meter(place.reaper, place.group, follows=_follows(call))
+        self._meter = Meter(place.reaper, place.group, follows=bool(call["reuse"] and call["reuse"]["follows"]))
         self._began = self._started = self._ended = time.monotonic()
 
     @property
@@ -241,8 +241,16 @@ class CallRun:
             self._ended = time.monotonic()
         self._pump.drain()
         self._close_result()
-        skipped = self._bring_back_artifacts()
-        self.journal.append(FrameKind.REPORT, encode_json(self._report(skipped)))
+        report = self._report(self._bring_back_artifacts())
+        if self._place.gpus is None:
+            self.journal.append(FrameKind.REPORT, encode_json(report))
+        else:
+            self._place.gpus.compare(lambda memory: self._report_with_gpus(report, memory))
+
+    def _report_with_gpus(self, report: Report, memory: GpuMemory) -> None:
+        report["gpu"] = memory
+        report["collect_ms"] = round((time.monotonic() - self._ended) * 1000, 3)
+        self.journal.append(FrameKind.REPORT, encode_json(report))
 
     def _bring_back_artifacts(self) -> list[str]:
         skipped = []
@@ -288,8 +296,3 @@ class CallRun:
         if skipped:
             report["artifacts_skipped"] = skipped
         return report
-
-
-def _follows(call: Call) -> bool:
-    """Whether the sandbox has had a call before."""
-    return call["reuse"] is not None and call["reuse"]["follows"] != ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from executor_runner.cgroup import MemoryGroup
+from executor_runner.gpu import Gpus
 from executor_runner.process import Reaper, Tree
 from executor_runner.workspace import Workspace
 
@@ -19,6 +20,7 @@ class Place(NamedTuple):
     tree: Tree
     reaper: Reaper
     group: MemoryGroup | None  # the control group that the kernel enforces the memory limit with
+    gpus: Gpus | None = None
 
 
 def child_environment(environ: Mapping[str, str], workspace: Workspace) -> dict[str, str]:

@@ -39,6 +39,7 @@ class Renewal:
         self._check_processes()
         self._check_standing()
         self._check_memory(memory_limit)
+        self._check_gpus()
         self._check_system_v()
         for folder in self._scratch:
             empty_folder(folder, WIPE_SECONDS)
@@ -70,6 +71,10 @@ class Renewal:
         if self._place.group is not None:
             return self._place.group.used_bytes(worth_a_look if self._memory is not None else 0)
         return resident_bytes(os.getpid())[0]
+
+    def _check_gpus(self) -> None:
+        if self._place.gpus is not None and not self._place.gpus.free:
+            raise DoubtError("memory of a GPU has not come back")
 
     def _check_system_v(self) -> None:
         """Shared memory, semaphores and queues outlive processes, but no IPC namespace, which PID 1 has of its own."""

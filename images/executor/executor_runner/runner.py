@@ -16,6 +16,7 @@ from typing import cast
 from executor_runner import linux
 from executor_runner.call import CallRun
 from executor_runner.cgroup import MemoryGroup
+from executor_runner.gpu import own_gpus
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop, Timer
 from executor_runner.place import Place, child_environment
@@ -80,11 +81,12 @@ class Runner:
         self._reaper = Reaper()
         self.workspace = Workspace(root)
         self._env = child_environment(environ, self.workspace)
+        gpus = own_gpus(loop, environ)
         self._zygote = self._make_zygote() if secretive else None
         self._spare = self._fork_spare()
         with contextlib.suppress(OSError):  # the call that finds no folder will say so
             self.workspace.create()
-        self._place = Place(self.workspace, _tree(self._spare.pid, self._reaper), self._reaper, group)
+        self._place = Place(self.workspace, _tree(self._spare.pid, self._reaper), self._reaper, group, gpus)
         self._renewal = Renewal(self._place, scratch)
         self._run: CallRun | None = None
         self._vacant = True  # the spare waits for a call

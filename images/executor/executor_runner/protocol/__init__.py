@@ -57,6 +57,9 @@ TOKEN_HASH_ENV = "EXECUTOR_TOKEN_SHA256"
 PRELOAD_ENV = "EXECUTOR_PRELOAD"
 """Environment variable of a runner: modules, separated by commas, that it imports before it waits for calls."""
 
+GPUS_ENV = "EXECUTOR_GPUS"
+"""Environment variable of a pod's runner: how many NVIDIA GPUs are its own alone. Missing: none."""
+
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LIMIT = 4096
 """The kubelet keeps this many bytes of a termination message."""

@@ -101,6 +101,20 @@ class Processes(TypedDict):
     unkillable: int
 
 
+class GpuMemory(TypedDict):
+    """Memory of the sandbox's GPUs, all of them together, before its calls and once this one's processes had ended.
+
+    ``after_bytes`` is None if the driver gave no answer. ``leaked_bytes``: what had not come back 5 s later.
+    ``returned``: all of it has, as the driver says; if not, the sandbox and its GPUs are not fit for another call.
+    """
+
+    devices: int
+    before_bytes: int
+    after_bytes: int | None
+    leaked_bytes: int
+    returned: bool
+
+
 class Report(TypedDict):
     """What the runner measured. ``cause`` is why the runner ended the call; None when the child ended by itself."""
 
@@ -118,6 +132,7 @@ class Report(TypedDict):
     collect_ms: float  # kill, drain, census, artifacts
     usage: Usage
     processes: Processes
+    gpu: NotRequired[GpuMemory]  # only of a sandbox that has GPUs of its own
     value_json: NotRequired[str]  # JSON text of a function's return
     exception: NotRequired[ExceptionInfo]
     artifacts_skipped: NotRequired[list[str]]  # "path: why"

@@ -1,0 +1,123 @@
+"""Memory of a pod's GPUs, before its calls and after each: what comes back, what comes late, and what never does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.machine import eventually
+from support.nvml import Gpus
+from support.pod import SECONDS, Journal, Pod, pod, python, reused, shell
+
+from executor_runner.protocol import GPUS_ENV
+
+IN_USE = 500_000_000
+LEAK = 400_000_000
+SMALL = 10_000_000
+"""As much as a device's use moves by itself."""
+
+
+@pytest.fixture
+def gpus(tmp_path: Path) -> Gpus:
+    (tmp_path / "nvml").mkdir()
+    found = Gpus(tmp_path / "nvml")
+    found.say("device 0 8000000000", f"used 0 {IN_USE}")
+    return found
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, gpus: Gpus) -> Iterator[Pod]:
+    """A runner that has a GPU of its own."""
+    with pod(tmp_path / "pod", **{GPUS_ENV: "1"}, **gpus.environ) as found:
+        yield found
+        assert "Traceback" not in found.errors
+
+
+def running(sandbox: Pod, gpus: Gpus, *lines: str, **changes: Any) -> Journal:
+    """A call in the midst of which the driver begins to say something else."""
+    with sandbox.start(shell("until [ -e go ]; do sleep 0.01; done", **changes)) as response:
+        gpus.say("device 0 8000000000", *lines)
+        (sandbox.root / "work" / "go").touch()
+        return Journal(response.read())
+
+
+def memory(before: int, after: int | None, leaked: int = 0, *, returned: bool = True) -> dict[str, Any]:
+    return {
+        "devices": 1,
+        "before_bytes": before,
+        "after_bytes": after,
+        "leaked_bytes": leaked,
+        "returned": returned,
+    }
+
+
+def test_memory_that_is_back_is_reported_so(sandbox: Pod, gpus: Gpus) -> None:
+    """A call that gives its memory back is told as much, to the byte, and so is the little by which a device drifts."""
+    report = running(sandbox, gpus, f"used 0 {IN_USE + SMALL}").report
+    assert report["gpu"] == memory(IN_USE, IN_USE + SMALL)
+    assert report["exit_code"] == 0
+
+
+def test_memory_that_comes_late_is_no_leak(sandbox: Pod, gpus: Gpus) -> None:
+    """What the driver frees three seconds after the last process has ended has come back."""
+    began = time.monotonic()
+    report = running(sandbox, gpus, f"used 0 {IN_USE + LEAK}", f"used 0 {IN_USE} 3").report
+    assert report["gpu"] == memory(IN_USE, IN_USE)
+    assert time.monotonic() - began > 2.5
+
+
+def test_memory_that_stays_is_a_leak(tmp_path: Path, gpus: Gpus) -> None:
+    """What the call has left of one device is told, to the byte, though it has ended well and another one has more."""
+    devices = ("device 0 8000000000", "device 1 8000000000")
+    gpus.say(*devices, f"used 0 {IN_USE}")
+    with pod(tmp_path / "pod", **{GPUS_ENV: "2"}, **gpus.environ) as sandbox:
+        report = running(sandbox, gpus, devices[1], f"used 1 {LEAK}").report
+    assert report["gpu"] == memory(IN_USE, LEAK, LEAK, returned=False) | {"devices": 2}
+    assert (report["exit_code"], report["cause"]) == (0, None)
+
+
+def test_a_driver_that_does_not_answer_any_more_holds_up_nobody_for_good(sandbox: Pod, gpus: Gpus) -> None:
+    """The report comes without its answer, and the process that asked is gone."""
+    report = running(sandbox, gpus, "hang").report
+    assert report["gpu"] == memory(IN_USE, None, returned=False)
+    eventually(lambda: not psutil.Process(sandbox.process.pid).children())
+    assert sandbox.leave() == 0
+
+
+def test_a_sandbox_with_a_leak_serves_nobody_again(sandbox: Pod, gpus: Gpus) -> None:
+    """One for reuse whose GPU is as before serves on; after a leak it leaves."""
+    assert running(sandbox, gpus, f"used 0 {IN_USE}", **reused()).report["gpu"] == memory(IN_USE, IN_USE)
+    found = running(sandbox, gpus, f"used 0 {IN_USE + LEAK}", **reused("e1", "e2")).report["gpu"]
+    assert found == memory(IN_USE, IN_USE + LEAK, LEAK, returned=False)
+    assert sandbox.process.wait(SECONDS) == 0
+
+
+def test_a_call_without_a_gpu_asks_no_driver(tmp_path: Path, gpus: Gpus) -> None:
+    """Where the sandbox has no GPU of its own the report says nothing of any, though the machine has one."""
+    gpus.say("hang")
+    with pod(tmp_path / "pod", **gpus.environ) as sandbox:
+        assert "gpu" not in sandbox.run(shell("true")).report
+        assert "libnvidia" not in Path(f"/proc/{sandbox.process.pid}/maps").read_text()
+
+
+def test_without_a_driver_a_gpu_s_sandbox_works(tmp_path: Path) -> None:
+    """A sandbox that is said to have a GPU and finds no driver runs its call, and says nothing of memory."""
+    (tmp_path / "libnvidia-ml.so.1").touch()  # hides a real one
+    with pod(tmp_path / "pod", **{GPUS_ENV: "1"}, LD_LIBRARY_PATH=str(tmp_path)) as sandbox:
+        report = sandbox.run(shell("true")).report
+    assert "gpu" not in report
+    assert report["exit_code"] == 0
+
+
+def test_a_call_can_use_what_the_runner_has_asked(sandbox: Pod) -> None:
+    """Neither the runner nor the interpreter of a call has the driver's library loaded, or a descriptor of it."""
+    code = "print('libnvidia' in open('/proc/self/maps').read())"
+    journal = sandbox.run(python(code, env=dict(os.environ)))
+    assert journal.stdout == b"False\n"
+    assert "libnvidia" not in Path(f"/proc/{sandbox.process.pid}/maps").read_text()
+    assert journal.report["gpu"]["returned"]
