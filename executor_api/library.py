@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from executor_api.backends.base import Claim, ConnectionLostError, Health, NotTakenError, Sandbox
 from executor_api.backends.local.backend import LocalBackend
 from executor_api.domain.execution import Event, Output
-from executor_api.domain.outcome import Outcome, Reason, Status, settle, settle_without_report
+from executor_api.domain.outcome import Outcome, Reason, Status, leaves_nothing, settle, settle_without_report
 from executor_api.domain.output import FRAME_EVENTS, assemble
 from executor_api.domain.report import read_report
 from executor_api.domain.request import ExecutionRequest
@@ -197,7 +197,7 @@ class Executor:
             except NotTakenError:
                 continue
             finally:
-                await sandbox.release(sound=report is not None and report["processes"]["unkillable"] == 0)
+                await sandbox.release(sound=report is not None and leaves_nothing(report))
         output = assemble(events)
         if report is not None:
             return Result(settle(report), output)

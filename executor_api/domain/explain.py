@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from executor_api.domain.advice import ADVICE
 from executor_api.domain.execution import Execution, Start
 from executor_api.domain.history import Step
-from executor_api.domain.outcome import Outcome, Reason, Status
+from executor_api.domain.outcome import Outcome, Reason, Status, returned
 from executor_api.domain.pool import PoolStatus
 
 _RECENT_SECONDS = 300.0
@@ -59,6 +59,7 @@ def explain(execution: Execution, around: Surroundings, now: float) -> Explanati
         _advice(outcome),
         _SOURCES.get(execution.result_source or "", ""),
         _left_behind(outcome),
+        _gpu(outcome),
         *_waits(execution, around.steps),
         _phases(execution),
         *_shortage(execution, around.pool, now),
@@ -148,6 +149,16 @@ def _left_behind(outcome: Outcome | None) -> str:
         else "all ended"
     )
     return f"Processes it left behind: {outcome.processes['left_behind']}, {end}."
+
+
+def _gpu(outcome: Outcome | None) -> str:
+    gpu = outcome.gpu if outcome is not None else None
+    if gpu is None or returned(gpu):
+        return ""
+    if gpu["after_bytes"] is None:
+        return "After it the driver of its GPU did not answer, so its sandbox serves nobody again."
+    leaked = gpu["leaked_bytes"] / 1024**2
+    return f"GPU memory that did not come back after its end: {leaked:.0f} MiB; so its sandbox serves nobody again."
 
 
 def _waits(execution: Execution, steps: Sequence[Step]) -> Iterator[str]:

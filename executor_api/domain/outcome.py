@@ -6,7 +6,7 @@ import signal as signals
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from executor_runner.protocol.shapes import Cause, ExceptionInfo, Processes, Report, Usage
+from executor_runner.protocol.shapes import Cause, ExceptionInfo, GpuMemory, Processes, Report, Usage
 
 
 class Status(StrEnum):
@@ -85,6 +85,7 @@ class Outcome:
     exception: ExceptionInfo | None = None
     usage: Usage | None = None
     processes: Processes | None = None
+    gpu: GpuMemory | None = None
     artifacts_skipped: list[str] = field(default_factory=list)
 
 
@@ -116,8 +117,19 @@ def settle(report: Report, evidence: Evidence | None = None) -> Outcome:
         exception=report.get("exception"),
         usage=report["usage"],
         processes=report["processes"],
+        gpu=report.get("gpu"),
         artifacts_skipped=report.get("artifacts_skipped", []),
     )
+
+
+def leaves_nothing(report: Report) -> bool:
+    """Whether its sandbox is as it was before: every process was ended, and all memory of GPUs came back."""
+    return report["processes"]["unkillable"] == 0 and returned(report.get("gpu"))
+
+
+def returned(gpu: GpuMemory | None) -> bool:
+    """Whether a call's GPU memory came back; that of a call without GPUs did."""
+    return gpu is None or gpu["returned"]
 
 
 def settle_without_report(evidence: Evidence, stdout_bytes: int = 0, stderr_bytes: int = 0) -> Outcome:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from executor_api import __version__
 from executor_api.domain.execution import Execution, Timings
-from executor_api.domain.outcome import Outcome, Reason
+from executor_api.domain.outcome import Outcome, Reason, returned
 from executor_runner.protocol.shapes import Processes
 
 _log = structlog.get_logger(__name__)
@@ -66,6 +66,10 @@ class Metrics:
         self._left_behind = self._counter("processes_left_behind", "Processes that calls left and the runner ended.")
         self._zombies = self._counter("processes_zombies", "Of them, those that had ended and nobody had waited for.")
         self._unkillable = self._counter("processes_unkillable", "Of them, those that could not be ended (D state).")
+        self._gpu_leaks = self._counter(
+            "gpu_leaks", "Calls whose GPU memory did not come back, or whose GPU's driver did not answer."
+        )
+        self._gpu_leaked_bytes = self._counter("gpu_leaked_bytes", "GPU memory that did not come back after calls.")
         self._auth_failures = self._counter("auth_failures", "Requests without a valid key or token.", "method")
         self._auth_expired = self._counter("auth_expired", "Of them, those whose key or token has expired.", "method")
         self._rate_limited = self._counter("rate_limited", "Requests refused with 429.")
@@ -114,6 +118,9 @@ class Metrics:
         self._observe_phases(execution.timings, mode)
         self._observe_output(outcome)
         self._count_processes(outcome.processes)
+        if outcome.gpu is not None and not returned(outcome.gpu):
+            self._gpu_leaks.inc()
+            self._gpu_leaked_bytes.inc(outcome.gpu["leaked_bytes"])
 
     def _observe_phases(self, timings: Timings, mode: str) -> None:
         for phase in fields(timings):

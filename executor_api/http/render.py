@@ -65,7 +65,7 @@ def summary(execution: Execution, outcome: Outcome) -> dict[str, Any]:
         "timings_ms": _timings(execution.timings),
         "usage": outcome.usage,
         "processes": outcome.processes,
-        "gpu": None,
+        "gpu": outcome.gpu,
         "sandbox": _sandbox(execution.sandbox),
         "template": request.template,
         "isolation": request.isolation,

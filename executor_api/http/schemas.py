@@ -49,6 +49,19 @@ class ProcessesShape(_Shape):
     unkillable: int = Field(description="Of them, those that could not be ended (D state).")
 
 
+class GpuMemoryShape(_Shape):
+    """Memory of the sandbox's GPUs, all of them together."""
+
+    devices: int
+    before_bytes: int = Field(description="In use when the sandbox began.")
+    after_bytes: int | None = Field(
+        description="In use once every process of the call had ended, at most 5 s later; null if the driver gave no "
+        "answer."
+    )
+    leaked_bytes: int = Field(description="What had not come back by then.")
+    returned: bool = Field(description="Whether all came back. If not, the sandbox serves nobody again.")
+
+
 class ExceptionShape(_Shape):
     """An uncaught Python exception."""
 
@@ -88,7 +101,9 @@ class ExecutionSummary(_Shape):
     timings_ms: TimingsMs
     usage: UsageShape | None
     processes: ProcessesShape | None
-    gpu: None
+    gpu: GpuMemoryShape | None = Field(
+        description="Only of a call that had NVIDIA GPUs to itself, on the cluster; null where no driver was found."
+    )
     sandbox: SandboxShape | None
     template: str
     isolation: Isolation

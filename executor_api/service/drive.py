@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from executor_api.backends.base import NotTakenError, Sandbox, SandboxFailedError, SandboxTimings
-from executor_api.domain.outcome import Evidence, Reason
+from executor_api.domain.outcome import Evidence, Reason, leaves_nothing
 from executor_api.domain.runner_call import runner_call
 from executor_api.errors import ExecutorError, UnavailableError
 from executor_api.service.cancelling import ask_to_cancel
@@ -136,7 +136,7 @@ class Drive:
         report = await self._collected(sandbox)
         if report is None:
             return await from_last_words(self.live, sandbox)
-        self._sound = report["processes"]["unkillable"] == 0 and report["cause"] != Cause.TERMINATED
+        self._sound = leaves_nothing(report) and report["cause"] != Cause.TERMINATED
         return await from_journal(sandbox, report)
 
     async def _collected(self, sandbox: Sandbox) -> Report | None:

@@ -53,6 +53,20 @@ async def test_what_calls_left_behind_is_counted(service: Service) -> None:
     assert [found[sample(f"processes_{name}_total")] for name in names] == [6, 4, 2]
 
 
+async def test_gpu_memory_that_stays_is_counted(service: Service) -> None:
+    """Leaks add up, a driver that did not answer is one, memory that came back is none; answers say the same."""
+    gpu = {"devices": 1, "before_bytes": 5, "after_bytes": 5, "leaked_bytes": 0, "returned": True}
+    leak = {**gpu, "after_bytes": 400_000_005, "leaked_bytes": 400_000_000, "returned": False}
+    for name, found in {"ok": gpu, "leak": leak, "mute": {**gpu, "after_bytes": None, "returned": False}}.items():
+        service.backend.scripts[name] = ([], {"gpu": found})
+    for name in ("ok", "leak", "leak", "mute"):
+        answer = (await service.client.post("/execute", json={"code": name})).json()
+        assert (answer["status"], answer["gpu"]) == ("succeeded", service.backend.scripts[name][1]["gpu"])
+    counted = await samples(service)
+    assert counted[sample("gpu_leaks_total")] == 3
+    assert counted[sample("gpu_leaked_bytes_total")] == 800_000_000
+
+
 async def test_slots_in_use_are_a_gauge(service: Service) -> None:
     """A running call is seen while it runs."""
     await service.waiting()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from support.house import House, ended, submission
@@ -15,6 +16,7 @@ from executor_api.domain.request import Resources
 from executor_api.errors import UnavailableError
 
 OURS = [stdout(b"ours\n")]
+GPU = {"devices": 1, "before_bytes": 1, "after_bytes": 1, "leaked_bytes": 0}
 
 
 async def test_a_waiting_sandbox_takes_the_call(house: House) -> None:
@@ -78,11 +80,19 @@ async def test_a_call_that_was_refused_and_then_can_not_start_touches_nobody_els
     assert not house.backend.made["p-0"].dead
 
 
-@pytest.mark.parametrize(("report", "sound"), [({}, True), ({"unkillable": 1}, False)], ids=["clean", "unkillable"])
-async def test_only_a_sound_sandbox_is_given_back_as_such(house: House, report: dict[str, int], sound: bool) -> None:  # noqa: FBT001 - pytest gives it by position
-    """A process that can't be killed makes a sandbox unfit for another call."""
-    changes = {"processes": {"left_behind": 0, "zombies": 0, "unkillable": 0, **report}}
-    house.backend.waiting = [Script(report=changes, start=Start.WARM)]
+@pytest.mark.parametrize(
+    ("report", "sound"),
+    [
+        ({}, True),
+        ({"processes": {"left_behind": 0, "zombies": 0, "unkillable": 1}}, False),
+        ({"gpu": {**GPU, "returned": True}}, True),
+        ({"gpu": {**GPU, "returned": False}}, False),
+    ],
+    ids=["clean", "unkillable", "gpu", "gpu-leak"],
+)
+async def test_only_a_sound_sandbox_is_given_back_as_such(house: House, report: dict[str, Any], sound: bool) -> None:  # noqa: FBT001 - pytest gives it by position
+    """A process that can't be killed, or memory of a GPU that stays, makes a sandbox unfit for another call."""
+    house.backend.waiting = [Script(report=report, start=Start.WARM)]
     service = await house.open()
     await ended(service, submission())
     await service.stop(5)

@@ -21,6 +21,7 @@ from executor_api.domain.outcome import Outcome, Reason, Status
 from executor_api.domain.request import ExecutionRequest
 from executor_api.errors import NotFoundError, UnavailableError
 from executor_api.service.execution_service import ExecutionService
+from executor_runner.protocol.shapes import GpuMemory
 
 NOW = 1000.0
 ALONE = Surroundings()
@@ -112,6 +113,21 @@ def test_a_result_from_elsewhere_and_what_was_left_behind() -> None:
         "The connection to its sandbox was lost; its result was read from the pod's log.",
         "Processes it left behind: 3, 1 of which can't be ended (D state), so its sandbox serves nobody again.",
     )
+
+
+@pytest.mark.parametrize(
+    ("after", "leaked", "said"),
+    [(400 << 20, 400 << 20, "did not come back after its end: 400 MiB"), (None, 0, "driver of its GPU did not answer")],
+)
+def test_gpu_memory_that_stays_is_told(after: int | None, leaked: int, said: str) -> None:
+    """How much, or that nobody knows; nothing of memory that came back."""
+    free: GpuMemory = {"devices": 1, "before_bytes": 0, "after_bytes": 0, "leaked_bytes": 0, "returned": True}
+    outcome = Outcome(Status.SUCCEEDED, None, "", gpu=free)
+    execution = replace(ended(None), outcome=outcome)
+    assert not any("GPU" in sentence for sentence in explain(execution, ALONE, NOW).sentences)
+    held: GpuMemory = {**free, "after_bytes": after, "leaked_bytes": leaked, "returned": False}
+    execution = replace(execution, outcome=replace(outcome, gpu=held))
+    assert sum(said in sentence for sentence in explain(execution, ALONE, NOW).sentences) == 1
 
 
 def test_a_pool_in_sentences() -> None:

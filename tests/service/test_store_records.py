@@ -243,3 +243,12 @@ async def test_prune_by_size_takes_from_the_tenant_that_holds_most(store: Store)
     assert await store.prune(finished_before=0.0, keep_bytes=5 * len(kilobytes)) == 6
     left = [(await store.page(tenant, EVERYTHING, 200)).executions for tenant in ("small", "large")]
     assert [len(found) for found in left] == [2, 2]
+
+
+async def test_a_page_reads_no_requests(store: Store) -> None:
+    """However much is to be run, of each request there is only what lists show."""
+    shown = {"template": "gpu", "isolation": Isolation.REUSE, "labels": {"team": "blue"}}
+    await store.create(execution(1, request=ExecutionRequest(code="x" * 100_000, stdin="y", **shown)))
+    (listed,) = (await store.page("default", EVERYTHING, 10)).executions
+    assert listed.request.model_dump(include=set(shown)) == shown
+    assert (listed.request.code, listed.request.stdin) == (None, "")
