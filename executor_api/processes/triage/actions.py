@@ -84,7 +84,7 @@ def restart_parent(pid: int, hands: Hands) -> bool:
             return False
         left = count_left(zombies, _BURIAL_SECONDS)
         hands.tell(f"process {pid} has ended; of its {several(len(zombies), 'zombie')}, {left:,} are left")
-        hands.tell(_succession(identity, find_successors(process.name, known, _RESTART_SECONDS)))
+        hands.tell(_succession(identity, find_successors(_like(identity), known, _RESTART_SECONDS)))
         return True
 
 
@@ -138,8 +138,18 @@ def _survival(pid: int, told: str) -> str:
     return f"process {pid} is in D state{where}: it ends when that is over, and no further signal changes it"
 
 
+def _like(gone: Identity) -> Callable[[int], bool]:
+    """Whether a process was started by the same command."""
+
+    def is_like(pid: int) -> bool:
+        found = _details().identity(pid)  # read anew: a process is its parent's likeness until its exec
+        return (found.name, found.command) == (gone.name, gone.command)
+
+    return is_like
+
+
 def _succession(identity: Identity, successors: list[int]) -> str:
     if successors:
         return f"started again: pid {', '.join(map(str, successors[:5]))}"
     told = clean(identity.command or identity.name)
-    return f"nothing of that name has started within {_RESTART_SECONDS:g} s; it was: {told}"
+    return f"that command has not started again within {_RESTART_SECONDS:g} s; it was: {told}"

@@ -11,6 +11,9 @@ from executor_api.processes.triage.facts import Heed, Identity
 from executor_api.processes.triage.reading import PatientReader, UnreadableError
 
 _LONGEST = 400
+_NOBODY = "a process outside this container"
+"""Who has the number 0: the parent of what was put into a container from outside."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 _SIGCHLD = 1 << (signal.SIGCHLD - 1)
 
 
@@ -26,10 +29,10 @@ class Details:
         """Who it is; a process that is gone has no name but its number."""
         if pid not in self._known:
             process = read_process(pid, self.proc)
-            self._known[pid] = self._identify(process) if process else Identity(pid, "gone", state="gone")
+            self._known[pid] = self._identify(process) if process else Identity(pid, _NOBODY if pid == 0 else "gone")
         return self._known[pid]
 
-    def text(self, pid: int, name: str) -> str | None:
+    def text(self, pid: int | str, name: str) -> str | None:
         """A file of a process; None if it can't be read."""
         with suppress(UnreadableError):
             return self.reader.read(f"{self.proc}/{pid}", name).decode(errors="replace")
@@ -39,13 +42,14 @@ class Details:
         """How it takes SIGCHLD."""
         return read_heed(self.text(pid, "status"))
 
-    def ran(self, pid: int) -> float | None:
-        """When it last ran, in seconds of the scheduler's clock: of a zombie, when it died."""
-        return _last_run(self.text(pid, "sched"))
-
-    def now(self) -> float | None:
-        """The time on the same clock, which is none of ``time``'s. None where the kernel does not tell."""
-        return self.ran(os.getpid())
+    def idle(self, process: Process) -> float | None:
+        """Seconds since it last ran, right to some seconds: of a zombie, since it died. None if it is not told."""
+        ran, now = _last_run(self.text(process.pid, "sched")), _last_run(self.text("self", "sched"))
+        if ran is None or now is None:
+            return None
+        seconds = max(0.0, now - ran)  # each processor has this clock of its own, and stolen time is not in it
+        uptime = (self.text(".", "uptime") or "").split()
+        return min(seconds, float(uptime[0]) - process.started / _TICKS) if uptime else seconds
 
     def _identify(self, process: Process) -> Identity:
         folder = f"{self.proc}/{process.pid}"

@@ -23,6 +23,8 @@ BETWEEN_LOOKS = 0.5
 """Seconds between the two looks that a zombie or a process in D state must be in: most are through in milliseconds."""
 _MOST_PARENTS, _MOST_STUCK, _MOST_AGED, _MOST_HOGS = 20, 30, 200, 5
 _TIGHT = 0.8
+_MOST_PIDS = 1 << 22
+"""What the kernel takes for pid_max."""
 _PART = 200
 """Processes that a look of the survey reads, at least."""
 _GPU_SECONDS = 3.0
@@ -71,7 +73,8 @@ def _limits_of_machine(proc: str) -> Iterator[Limit]:
     )
     for what, usage, command, of_processes in shown:
         if usage is not None:
-            yield Limit(what, usage.used, usage.limit, command.format(usage.limit * 2), of_processes)
+            more = max(usage.limit, min(usage.limit * 2, _MOST_PIDS))
+            yield Limit(what, usage.used, usage.limit, command.format(more), of_processes)
 
 
 def _limits_of_cgroups(cgroups: str) -> Iterator[Limit]:
@@ -103,7 +106,6 @@ def _stuck(process: Process, details: Details) -> Stuck:
     function = (details.text(process.pid, "wchan") or "").strip()
     path = _path_waited_for(process.pid, details)
     mount = waits.mount_of(path, waits.read_mounts(details.text(process.pid, "mountinfo"))) if path else None
-    ran, now = details.ran(process.pid), details.now()
     children = (details.text(process.pid, f"task/{process.pid}/children") or "").split()
     return Stuck(
         Identity(process.pid, process.name, process.state, process.parent),
@@ -112,7 +114,7 @@ def _stuck(process: Process, details: Details) -> Stuck:
         path,
         f"{mount.type} from {mount.source}" if mount else None,
         mount.point if mount else None,
-        seconds=None if ran is None or now is None else max(0.0, now - ran),
+        seconds=details.idle(process),
         children=[int(child) for child in children],
     )
 
@@ -144,17 +146,16 @@ def _bereaved(zombies: Sequence[Process], details: Details) -> list[Bereaved]:
     for zombie in zombies:
         families[zombie.parent].append(zombie)
     largest = sorted(families.items(), key=lambda family: -len(family[1]))
-    now = details.now()
-    return [_family_of(parent, dead, now, details) for parent, dead in largest[:_MOST_PARENTS]]
+    return [_family_of(parent, dead, details) for parent, dead in largest[:_MOST_PARENTS]]
 
 
-def _family_of(parent: int, dead: Sequence[Process], now: float | None, details: Details) -> Bereaved:
-    died = [ran for zombie in dead[:_MOST_AGED] if (ran := details.ran(zombie.pid)) is not None]
+def _family_of(parent: int, dead: Sequence[Process], details: Details) -> Bereaved:
+    ages = [age for zombie in dead[:_MOST_AGED] if (age := details.idle(zombie)) is not None]
     return Bereaved(
         details.identity(parent),
         len(dead),
         dict(Counter(zombie.name for zombie in dead).most_common(3)),
-        max(0.0, now - min(died)) if died and now is not None else None,
+        max(ages, default=None),
         details.heed(parent),
         half_dead=[zombie.pid for zombie in dead if zombie.threads > 1],
     )

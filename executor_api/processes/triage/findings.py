@@ -10,7 +10,15 @@ from enum import IntEnum
 
 from executor_api.processes.triage.facts import Bereaved, GpuHolder, Heed, Hog, Identity, Limit, Situation, Stuck
 from executor_api.processes.triage.waits import meaning
-from executor_api.processes.triage.wording import ago, clean, describe, quoted, restart_command, several
+from executor_api.processes.triage.wording import (
+    ago,
+    clean,
+    describe,
+    is_looked_after,
+    quoted,
+    restart_command,
+    several,
+)
 
 _FULL, _TIGHT = 0.95, 0.8
 _MANY_ZOMBIES, _SOME_ZOMBIES = 100, 50
@@ -80,17 +88,23 @@ def _behind(limit: Limit, situation: Situation) -> tuple[str, str, Identity | No
             told = several(family.size, "orphan", "orphans")
             return f"{told} that init adopted, such as {describe(family.who)}", _end_orphans(family.who), None
         told = several(family.size, "child", "children")
-        return f"{describe(family.who)} has {told}", f"{restart_command(family.who)}  # ends them", family.who
+        return f"{describe(family.who)} has {told}", _end_children(family.who), family.who
     if not limit.of_processes and situation.hogs:
         hog = situation.hogs[0]
         return f"{describe(hog.process)} has {hog.open:,}", restart_command(hog.process), hog.process
     return "no single process", "cat /proc/loadavg  # whether it still grows", None
 
 
+def _end_children(parent: Identity) -> str:
+    command = restart_command(parent)
+    if is_looked_after(parent):
+        return f"{command}  # ends them with it"
+    return f"pkill -KILL -P {parent.pid}  # its children; if it makes new ones: {command}"
+
+
 def _end_orphans(example: Identity) -> str:
-    command = restart_command(example)
-    if "--restart-parent" not in command:
-        return f"{command}  # they are of it"
+    if is_looked_after(example):
+        return f"{restart_command(example)}  # they are of it"
     pattern = re.sub(r"([][.*+?(){}^$|\\])", r"\\\1", example.name)
     return f"pkill -KILL -P 1 -x -- {quoted(pattern)}  # look first: pgrep -a with the same"
 
@@ -133,6 +147,8 @@ def _bury(family: Bereaved) -> str:
     if family.heed in {Heed.HANDLES, Heed.BLOCKS, Heed.UNKNOWN}:
         after = "give the container an init (docker run --init)" if parent.pid == 1 else restart_command(parent)
         return f"executor-api triage --nudge  # if they stay: {after}"
+    if parent.pid == 0:
+        return "look on the host of this container: executor-api triage"
     if parent.pid == 1:
         return "restart the container, and give it an init that waits: docker run --init"
     return f"{restart_command(parent)}  # a nudge does not help: when it ends, init collects them"

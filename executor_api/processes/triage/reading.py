@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -16,8 +17,9 @@ from executor_api.processes.process_table import STUCK
 T = TypeVar("T")
 
 _MOST = 1 << 16
-_HARMLESS = frozenset({"status", "wchan", "sched", "schedstat", "cgroup"})
-"""The kernel answers these without a lock that anybody may hold for long."""
+_HARMLESS = frozenset({"status", "wchan", "sched", "schedstat", "uptime"})
+"""The kernel answers these without a lock that anybody may hold: no thread is needed for them."""
+_SHORTEST = 0.02
 
 
 class UnreadableError(Exception):
@@ -25,15 +27,19 @@ class UnreadableError(Exception):
 
 
 class PatientReader:
-    """Waits so many seconds for each answer, and gives up for good after so many reads that hang, a thread each.
+    """Waits so many seconds for an answer and ``in_all`` for all of them, of which so many may hang, a thread each."""
 
-    What should never hang is asked for until twice as many do.
-    """
-
-    def __init__(self, seconds: float = 0.5, most_hanging: int = 8) -> None:
-        self.hanging = 0
+    def __init__(self, seconds: float = 1.0, in_all: float = 15.0, most_hanging: int = 8) -> None:
+        self._late: list[threading.Thread] = []
         self._seconds = seconds
+        self._left = in_all
         self._most_hanging = most_hanging
+
+    @property
+    def hanging(self) -> int:
+        """How many reads have not answered to this day."""
+        self._late = [thread for thread in self._late if thread.is_alive()]
+        return len(self._late)
 
     def read(self, folder: str, name: str) -> bytes:
         """The first 64 KiB of a process's file. Raises ``UnreadableError``."""
@@ -44,26 +50,34 @@ class PatientReader:
         return self._ask(folder, name, lambda: os.readlink(f"{folder}/{name}"))  # noqa: PTH115 - as text, fast
 
     def _ask(self, folder: str, name: str, question: Callable[[], T]) -> T:
-        harmless = name in _HARMLESS
-        if self.hanging >= self._most_hanging * (1 + harmless):
-            raise UnreadableError("too many reads hang already")
         answers: list[T] = []
         errors: list[OSError] = []
-        thread = threading.Thread(target=_answer, args=(question, answers, errors), daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no thread can be started where no process can
-            if not harmless and not _is_calm(folder):
-                raise UnreadableError("it might hang, and no thread can be started to wait for it") from None
+        if name in _HARMLESS:
             _answer(question, answers, errors)
         else:
-            thread.join(self._seconds)
+            self._ask_aside(folder, lambda: _answer(question, answers, errors))
         if answers:
             return answers[0]
         if errors:
             raise UnreadableError(errors[0].strerror or str(errors[0]))
-        self.hanging += 1
-        raise UnreadableError(f"no answer within {self._seconds:g} s")
+        raise UnreadableError("it did not answer in time")
+
+    def _ask_aside(self, folder: str, ask: Callable[[], None]) -> None:
+        if self.hanging >= self._most_hanging:
+            raise UnreadableError("too many reads hang already")
+        thread = threading.Thread(target=ask, daemon=True)
+        began = time.monotonic()
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started where no process can
+            if not _is_calm(folder):
+                raise UnreadableError("it might hang, and no thread can be started to wait for it") from None
+            ask()
+            return
+        thread.join(max(_SHORTEST, min(self._seconds, self._left)))
+        self._left -= time.monotonic() - began
+        if thread.is_alive():
+            self._late.append(thread)
 
 
 def _answer(question: Callable[[], T], answers: list[T], errors: list[OSError]) -> None:

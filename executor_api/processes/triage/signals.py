@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -105,12 +105,11 @@ def own_line() -> list[int]:
     return found
 
 
-def find_successors(name: str, known: Iterable[int], seconds: float) -> list[int]:
-    """Wait for new processes of this name, besides those that were ``known`` before."""
+def find_successors(is_one: Callable[[int], bool], known: Iterable[int], seconds: float) -> list[int]:
+    """Wait for such processes, besides those that were ``known`` before."""
     deadline = time.monotonic() + seconds
     while True:
-        new = set(read_table().pids) - set(known)
-        found = sorted(pid for pid in new if (process := read_process(pid)) and process.name == name)
+        found = sorted(pid for pid in set(read_table().pids) - set(known) if is_one(pid))
         if found or time.monotonic() >= deadline:
             return found
         time.sleep(_PAUSE * 10)

@@ -42,6 +42,11 @@ def unit_of(identity: Identity) -> str | None:
     return units[-1] if units else None
 
 
+def is_looked_after(identity: Identity) -> bool:
+    """Whether systemd or a container engine ends and starts it with all that it made."""
+    return bool(unit_of(identity) or _container(identity))
+
+
 def restart_command(identity: Identity) -> str:
     """What ends it in a way that whoever looks after it starts it again."""
     unit, container = unit_of(identity), _CONTAINER.search(identity.home)
@@ -55,11 +60,11 @@ def restart_command(identity: Identity) -> str:
 
 
 def ago(seconds: float) -> str:
-    """A span of time in its largest unit."""
+    """A span of time in its largest unit; seconds are not known exactly enough to be told."""
     for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return "less than a minute"
 
 
 def several(number: int, one: str, many: str | None = None) -> str:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from support.machine import eventually, run_as_nobody
 from support.naive_agent import naive_agent
+from support.proc_tree import ProcTree
 from support.sick import CLOSED_BY_PEER, DEAF, ONE_A_SIGNAL, UNMOVED_BY_TERM, running
 
 SECONDS = 60
@@ -120,7 +121,7 @@ def test_a_parent_that_ends_takes_its_zombies_along() -> None:
         assert not any(zombie.is_running() for zombie in zombies)
     assert "parent of 9 zombies" in told
     assert "of its 9 zombies, 0 are left" in told
-    assert "nothing of that name has started" in told
+    assert "that command has not started again" in told
 
 
 def test_a_parent_that_is_started_again_is_told() -> None:
@@ -128,7 +129,7 @@ def test_a_parent_that_is_started_again_is_told() -> None:
     keeper = """
 import subprocess, sys, time
 while True:
-    child = subprocess.Popen(["sleep", "600"])
+    child = subprocess.Popen(["sleep", "600.04711"])
     print("ready", flush=True)
     child.wait()
 """
@@ -168,6 +169,16 @@ def test_wrong_usage(arguments: list[str], words: str) -> None:
     result = triage(*arguments)
     assert result.returncode == 2
     assert words in result.stderr
+
+
+def test_it_ends_though_reads_of_its_own_still_hang(tmp_path: Path) -> None:
+    """Threads that wait for a file which never answers don't keep the command from ending, and the screen says so."""
+    tree = ProcTree(tmp_path)
+    os.mkfifo(tree.stick(7, "rpc_wait_bit_killable") / "cmdline")
+    result = triage("--proc", tree)
+    assert result.returncode == 1
+    assert "its command line could not be read: it did not answer in time" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"not seen: 1 reads of {tree} did not answer"
 
 
 WATCHED = """

@@ -72,6 +72,7 @@ def test_zombies_weigh_as_in_the_alerts(number: int, severity: Severity) -> None
         (family(3, parent=Identity(812, "python", state="t")), "grep TracerPid /proc/812/status  #"),
         (family(3, parent=Identity(812, "python", state="D")), "cat /proc/812/stack  # it is in D state itself"),
         (family(2, half_dead=[31, 32]), "cat /proc/31/task/*/wchan  #"),
+        (family(3, parent=Identity(0, "nobody")), "look on the host of this container"),
         (family(3, parent=Identity(1, "python")), "restart the container, and give it an init"),
         (family(3, Heed.HANDLES, parent=Identity(1, "init")), "executor-api triage --nudge  # if they stay: give the"),
         (family(3, parent=living_in("/system.slice/agent.service")), "systemctl restart agent.service  #"),
@@ -119,8 +120,8 @@ def test_the_worst_comes_first_and_its_maker_is_named() -> None:
     assert "python agent.py (pid 812, uid 1000) has 30,000 children" in found[0].who
     assert found[0].do.endswith("room until then: sysctl -w kernel.pid_max=65536")
     assert found[2].what == (
-        "20 processes in D state (and 180 more, not looked at) for 9 s in nfs_wait_bit_killable: waits for an NFS "
-        "server that does not answer"
+        "20 processes in D state (and 180 more, not looked at) for less than a minute in nfs_wait_bit_killable: "
+        "waits for an NFS server that does not answer"
     )
     assert found[3].what == (
         "65,535 of 65,535 descriptors open: 65,000 sockets; "
@@ -160,12 +161,18 @@ def test_a_wait_of_minutes_is_critical() -> None:
         assert only(stuck=[stuck], stuck_in_all=1).severity == severity
 
 
-def test_orphans_that_fill_the_machine() -> None:
-    """They are told by name and ended by it, or by the service they are of."""
+def test_what_ends_those_that_fill_the_machine() -> None:
+    """Orphans are told by name and ended by it, children by their parent, and both by the service they are of."""
     limits = [Limit("pids", 90, 100, "more")]
     wild = only(limits=limits, family=Family(Identity(70, "sh; rm .*", parent=1), 60, orphans=True))
     assert wild.severity == Severity.WARNING
     assert wild.do.startswith("pkill -KILL -P 1 -x -- 'sh; rm \\.\\*'  #")
+    children = only(limits=limits, family=Family(AGENT, 60))
+    assert children.do.startswith(
+        "pkill -KILL -P 812  # its children; if it makes new ones: executor-api triage --restart"
+    )
+    owned = only(limits=limits, family=Family(living_in("/system.slice/a.service"), 60))
+    assert owned.do.startswith("systemctl restart a.service  # ends them with it")
     owned = only(limits=limits, family=Family(living_in("/system.slice/a.service"), 60, orphans=True))
     assert owned.do.startswith("systemctl restart a.service  #")
 
