@@ -5,30 +5,49 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from typing import Any
 
 import msgspec
 
 from executor_api.domain.execution import Execution, IdempotencyKey
-from executor_api.domain.request import ExecutionRequest
+from executor_api.domain.request import ExecutionRequest, Isolation
 from executor_api.errors import FieldProblem, IdempotencyConflictError, InvalidRequestError
 
-_ENCODER = msgspec.json.Encoder(enc_hook=lambda _request: None)  # the request is kept apart: it is large
 _ID_LENGTH = 26  # ULID
 
 
+def _shown(request: Any) -> dict[str, object]:
+    """What lists show of a request; the whole is kept apart, for it may be large."""
+    return {"template": request.template, "isolation": request.isolation, "labels": request.labels}
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_shown)
+
+
 def encode_record(execution: Execution) -> bytes:
-    """JSON of everything but the request."""
+    """JSON of everything, but of the request only what lists show."""
     try:
         return _ENCODER.encode(execution)
     except UnicodeEncodeError:  # user code's exception text may hold lone surrogates; they become '?'
-        builtins = msgspec.to_builtins(execution, enc_hook=lambda _request: None)
+        builtins = msgspec.to_builtins(execution, enc_hook=_shown)
         return json.dumps(builtins, ensure_ascii=False).encode(errors="replace")
 
 
 def decode_record(record: bytes, request: bytes) -> Execution:
     """The opposite of `encode_record`."""
     parsed = ExecutionRequest.model_validate_json(request)
-    return msgspec.json.decode(record, type=Execution, dec_hook=lambda _type, _null: parsed)
+    return msgspec.json.decode(record, type=Execution, dec_hook=lambda _type, _shown: parsed)
+
+
+def decode_listed(record: bytes) -> Execution:
+    """The execution as lists show it: its request has template, isolation and labels, and nothing to run."""
+
+    def request(_type: type, shown: dict[str, Any] | None) -> ExecutionRequest:
+        if shown is None:  # an older replica still writes so
+            return ExecutionRequest.model_construct()
+        return ExecutionRequest.model_construct(**shown | {"isolation": Isolation(shown["isolation"])})
+
+    return msgspec.json.decode(record, type=Execution, dec_hook=request)
 
 
 def check_same_request(earlier: Execution, key: IdempotencyKey) -> None:

@@ -12,6 +12,7 @@ from executor_api.service.pruning import TOGETHER
 from executor_api.service.record_codec import (
     check_same_request,
     decode_cursor,
+    decode_listed,
     decode_record,
     encode_cursor,
     encode_record,
@@ -19,6 +20,7 @@ from executor_api.service.record_codec import (
 from executor_api.service.store import Created, ListFilter, Page
 
 _SELECT = "SELECT record, request FROM executions JOIN requests ON execution_id = id"
+_LISTED = "SELECT record FROM executions"
 
 
 def create(connection: sqlite3.Connection, execution: Execution, events: Sequence[Event] = ()) -> Created:
@@ -125,11 +127,11 @@ def page_query(tenant: str, where: ListFilter, limit: int, cursor: str | None) -
     if cursor is not None:
         conditions.append("id < ?")
         values.append(decode_cursor(cursor))
-    sql = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
+    sql = f"{_LISTED} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
 
     def run(connection: sqlite3.Connection) -> Page:
         rows = connection.execute(sql, (*values, limit + 1)).fetchall()
-        executions = tuple(decode_record(*row) for row in rows[:limit])
+        executions = tuple(decode_listed(*row) for row in rows[:limit])
         return Page(executions, encode_cursor(executions[-1].id) if len(rows) > limit else None)
 
     return run

@@ -57,7 +57,20 @@ CREATE TABLE events (
 _HELD_BY_TENANT = (
     "CREATE INDEX executions_held ON executions (tenant, finished_at, size) WHERE finished_at IS NOT NULL;"
 )
-_STEPS = (_SCHEMA, _HELD_BY_TENANT)
+_WHAT_LISTS_SHOW = """
+UPDATE executions SET record = (
+    SELECT CAST(replace(
+        replace(CAST(record AS TEXT), '"request": null', '"request":null'),
+        '"request":null',
+        '"request":' || json_object(
+            'template', json_extract(asked, '$.template'),
+            'isolation', json_extract(asked, '$.isolation'),
+            'labels', json_extract(asked, '$.labels')
+        )
+    ) AS BLOB) FROM (SELECT CAST(request AS TEXT) AS asked FROM requests WHERE execution_id = id)
+);
+"""  # in a record's texts each quote is escaped: only the field itself reads like that
+_STEPS = (_SCHEMA, _HELD_BY_TENANT, _WHAT_LISTS_SHOW)
 """What makes each version of the one before."""
 VERSION = len(_STEPS)
 

@@ -30,7 +30,10 @@ class ListFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page, newest first; ``next_cursor`` is None on the last."""
+    """One page, newest first; ``next_cursor`` is None on the last.
+
+    Their requests have template, isolation and labels, and perhaps nothing to run.
+    """
 
     executions: tuple[Execution, ...]
     next_cursor: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -11,13 +12,14 @@ import pytest
 from support.executions import execution, finished
 from support.postgres import PostgresServer
 
-from executor_api.domain.execution import Event, EventKind
+from executor_api.domain.execution import Event, EventKind, SandboxDetails
 from executor_api.domain.outcome import Status
 from executor_api.domain.pool import Share
+from executor_api.domain.request import ExecutionRequest, Isolation
 from executor_api.errors import ConfigurationError, UnavailableError
 from executor_api.service.postgres.schema import prepare
 from executor_api.service.postgres.store import PostgresStore
-from executor_api.service.store import Orders, TakenOverError
+from executor_api.service.store import ListFilter, Orders, TakenOverError
 
 LONG, AT_ONCE = 1000.0, 0.0
 SECONDS = 60
@@ -131,6 +133,23 @@ async def test_records_outlive_a_crash_of_the_server(stores: Two, postgres: Post
 async def test_all_that_share_a_database_own_the_same_sandboxes(stores: Two, postgres: PostgresServer) -> None:
     """The owner's id is the database's, and another database has another."""
     assert prepare(stores.url) == prepare(stores.url) != prepare(postgres.database())
+
+
+async def test_a_database_of_the_first_version_is_brought_up_to_date(stores: Two) -> None:
+    """Lists show its executions, with what they have to show of requests that they do not read any more."""
+    asked = ExecutionRequest(code="1", isolation=Isolation.REUSE, labels={"team": "blue"})
+    record = execution(1, request=asked, sandbox=SandboxDetails('"request":null', "local"))
+    await stores.one.create(record)
+    with psycopg.connect(stores.url, autocommit=True) as connection:
+        (now,) = connection.execute("SELECT record FROM executions").fetchone() or (b"",)
+        then = json.dumps(json.loads(now) | {"request": None}).encode()
+        connection.execute("UPDATE executions SET record = %s", (then,))
+        connection.execute("DROP INDEX executions_held")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    prepare(stores.url)
+    (listed,) = (await stores.one.page("default", ListFilter(), 10)).executions
+    assert (listed.request.isolation, listed.request.labels) == (asked.isolation, asked.labels)
+    assert await stores.one.get(record.id) == record
 
 
 async def test_a_newer_schema_is_refused(stores: Two) -> None:

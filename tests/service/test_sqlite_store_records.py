@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 from support.executions import execution, finished
 
-from executor_api.domain.execution import Event, EventKind
+from executor_api.domain.execution import Event, EventKind, SandboxDetails
+from executor_api.domain.request import ExecutionRequest, Isolation
 from executor_api.errors import ConfigurationError, UnavailableError
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.store import ListFilter
@@ -60,6 +62,28 @@ async def test_records_outlive_the_store(tmp_path: Path) -> None:
     await again.open()
     assert await again.get(execution(1).id) == execution(1)
     await again.close()
+
+
+async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Lists show its executions, with what they have to show of requests that they do not read any more."""
+    asked = ExecutionRequest(code="1", isolation=Isolation.REUSE, labels={"team": "blue"})
+    record = execution(1, request=asked, sandbox=SandboxDetails('"request":null', "local"))
+    store = SqliteStore(tmp_path / "db")
+    await store.open()
+    await store.create(record)
+    await store.close()
+    with sqlite3.connect(tmp_path / "db") as connection:
+        (now,) = connection.execute("SELECT record FROM executions").fetchone()
+        then = json.dumps(json.loads(now) | {"request": None}).encode()
+        connection.execute("UPDATE executions SET record = ?", (then,))
+        connection.execute("DROP INDEX executions_held")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    await store.open()
+    (listed,) = (await store.page("default", EVERYTHING, 10)).executions
+    assert (listed.request.isolation, listed.request.labels) == (asked.isolation, asked.labels)
+    assert await store.get(record.id) == record
+    await store.close()
 
 
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

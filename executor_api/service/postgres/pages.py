@@ -18,15 +18,13 @@ _E = sa.table(
     ),
     sa.column("labels", JSONB),
 )
-_R = sa.table("requests", sa.column("execution_id"), sa.column("request"))
 
 
 def page_query(tenant: str, where: ListFilter, limit: int, cursor: str | None) -> sa.Select[Any]:
-    """Record, request and cancelled, newest first. Raises `InvalidRequestError` for a cursor that is not ours."""
+    """Record and cancelled, newest first. Raises `InvalidRequestError` for a cursor that is not ours."""
     before = [] if cursor is None else [_E.c.id < decode_cursor(cursor)]
     return (
-        sa.select(_E.c.record, _R.c.request, _E.c.cancelled)
-        .join_from(_E, _R, _R.c.execution_id == _E.c.id)
+        sa.select(_E.c.record, _E.c.cancelled)
         .where(_E.c.tenant == tenant, *_conditions(where), *before)
         .order_by(_E.c.id.desc())
         .limit(limit)

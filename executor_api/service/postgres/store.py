@@ -19,7 +19,13 @@ from executor_api.service.postgres.database import Database
 from executor_api.service.postgres.pages import page_query
 from executor_api.service.postgres.schema import prepare
 from executor_api.service.pruning import TOGETHER, prune
-from executor_api.service.record_codec import check_same_request, decode_record, encode_cursor, encode_record
+from executor_api.service.record_codec import (
+    check_same_request,
+    decode_listed,
+    decode_record,
+    encode_cursor,
+    encode_record,
+)
 from executor_api.service.store import Change, Created, ListFilter, Orders, Page, TakenOverError
 
 _ALIVE_SECONDS = 5.0  # a replica that was silent for so long is not reckoned with
@@ -94,7 +100,9 @@ class PostgresStore:
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None = None) -> Page:
         """A tenant's executions, newest first. Raises `InvalidRequestError` for a cursor that isn't ours."""
         rows = await self._rows(page_query(tenant, where, limit + 1, cursor))
-        executions = tuple(_decoded(row) for row in rows[:limit])
+        executions = tuple(
+            _told_of(decode_listed(bytes(record)), cancelled=cancelled) for record, cancelled in rows[:limit]
+        )
         return Page(executions, encode_cursor(executions[-1].id) if len(rows) > limit else None)
 
     async def prune(self, finished_before: float, keep_bytes: int) -> int:
@@ -235,7 +243,10 @@ class _Shelf:
 
 def _decoded(row: Iterable[Any]) -> Execution:
     record, request, cancelled = row
-    execution = decode_record(bytes(record), bytes(request))
+    return _told_of(decode_record(bytes(record), bytes(request)), cancelled=cancelled)
+
+
+def _told_of(execution: Execution, *, cancelled: bool) -> Execution:
     return replace(execution, cancel_requested=True) if cancelled else execution
 
 
