@@ -150,7 +150,7 @@ def _bury(family: Bereaved) -> str:
     if parent.pid == 0:
         return "look on the host of this container: executor-api triage"
     if parent.pid == 1:
-        return "restart the container, and give it an init that waits: docker run --init"
+        return "if this is a container, start it anew with an init that waits (docker run --init)"
     return f"{restart_command(parent)}  # a nudge does not help: when it ends, init collects them"
 
 

@@ -73,7 +73,7 @@ def test_zombies_weigh_as_in_the_alerts(number: int, severity: Severity) -> None
         (family(3, parent=Identity(812, "python", state="D")), "cat /proc/812/stack  # it is in D state itself"),
         (family(2, half_dead=[31, 32]), "cat /proc/31/task/*/wchan  #"),
         (family(3, parent=Identity(0, "nobody")), "look on the host of this container"),
-        (family(3, parent=Identity(1, "python")), "restart the container, and give it an init"),
+        (family(3, parent=Identity(1, "python")), "if this is a container, start it anew with an init"),
         (family(3, Heed.HANDLES, parent=Identity(1, "init")), "executor-api triage --nudge  # if they stay: give the"),
         (family(3, parent=living_in("/system.slice/agent.service")), "systemctl restart agent.service  #"),
     ],
