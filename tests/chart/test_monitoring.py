@@ -1,38 +1,68 @@
-"""Alerts and dashboard ask for metrics that the service has, by labels that these have."""
+"""Alerts and dashboard ask for metrics that the service and the monitor have."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from chart.helm import CHART
 from executor_api.http.cluster_metrics import ClusterMetrics
-from executor_api.http.metrics import OUTCOMES, Metrics
-from executor_api.http.pool_metrics import PoolMetrics
+from executor_api.http.metrics import OUTCOMES
 
-_NAME = re.compile(r"\b(?:executor|process)_[a-z_]+")
-_ENDINGS = ("_bucket", "_count", "_sum", "_total", "")
-
-
-def _known() -> set[str]:
-    """All names that a scrape can show."""
-    registry = Metrics().registry
-    ClusterMetrics(registry)
-    registry.register(PoolMetrics(lambda: ()))
-    return set(_names(registry))
+_NAME = re.compile(r"\b(?:executor|agent|process)_[a-z_]+")
+_ENDINGS = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
 
 
-def _names(registry: CollectorRegistry) -> Iterator[str]:
-    for family in registry.collect():
-        kinds = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
-        yield from (family.name + ending for ending in kinds[family.type])
-        yield from (sample.name for sample in family.samples)
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """All names that a scrape of the monitor or of the service shows; with a cluster there are some more."""
+    folder = tmp_path_factory.mktemp("data")
+    on_a_cluster = CollectorRegistry()
+    ClusterMetrics(on_a_cluster)
+    return {
+        *_names(on_a_cluster.collect()),
+        *_names(_scrape(folder, "monitor", "--port", "0")),
+        *_names(_scrape(folder, "serve", "--port", "0", "--data-dir", str(folder))),
+    }
+
+
+def _scrape(folder: Path, *words: str) -> list[Metric]:
+    """What the command exports after its first look at processes."""
+    log = folder / f"{words[0]}.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen([sys.executable, "-m", "executor_api", *words], stderr=stderr)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            url = re.search(r"http://[\d.]+:\d+", log.read_text())
+            text = httpx.get(f"{url[0]}/metrics").text if url else ""
+            if "agent_zombie_processes " in text:
+                return list(text_string_to_metric_families(text))
+            time.sleep(0.1)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _names(metrics: Iterable[Metric]) -> Iterator[str]:
+    for metric in metrics:
+        yield from (metric.name + ending for ending in _ENDINGS[metric.type])
+        yield from (sample.name for sample in metric.samples)
 
 
 def _alerts() -> list[dict[str, Any]]:
@@ -46,11 +76,11 @@ def _queries() -> list[str]:
 
 
 @pytest.mark.parametrize("expression", [*(rule["expr"] for rule in _alerts()), *_queries()])
-def test_metrics_exist(expression: str) -> None:
-    """Each name in the expression is one that the service exposes, and its brackets are balanced."""
+def test_metrics_exist(expression: str, known: set[str]) -> None:
+    """Each name in the expression is one that the service or the monitor exposes, and its brackets are balanced."""
     wanted = set(_NAME.findall(expression))
     assert wanted
-    assert wanted <= _known()
+    assert wanted <= known
     assert [expression.count(a) for a in "({["] == [expression.count(b) for b in ")}]"]
 
 
