@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import codecs
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -36,6 +36,14 @@ def answer(execution: Execution, output: Output = _NOTHING) -> bytes:
             "artifacts": {printable(path): _content(data) for path, data in output.artifacts.items()},
             "artifacts_skipped": [printable(text) for text in outcome.artifacts_skipped],
         }
+    )
+
+
+def ending(execution: Execution) -> bytes:
+    """Whether it has ended, and why, for those who may not look at what came of it."""
+    outcome = execution.outcome
+    return answer(
+        execution if outcome is None else replace(execution, outcome=Outcome(outcome.status, outcome.reason, ""))
     )
 
 

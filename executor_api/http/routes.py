@@ -10,7 +10,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from executor_api.domain.caller import Origin
+from executor_api.domain.caller import Origin, Scope
 from executor_api.domain.execution import Execution
 from executor_api.domain.outcome import Status
 from executor_api.domain.template import Template
@@ -91,11 +91,15 @@ class Api:
 
     async def cancel(self, request: Request) -> Response:
         """End one execution. Asking again, or too late, does no harm."""
-        execution = await self.service.cancel(caller_of(request).tenant, request.path_params["execution_id"])
-        if execution.status.finished:
-            return await self._render(execution, 200)
-        answer = await self._render(execution, 202)
-        answer.headers["Location"] = request.url.path
+        caller = caller_of(request)
+        execution = await self.service.cancel(caller.tenant, request.path_params["execution_id"])
+        status_code = 200 if execution.status.finished else 202
+        if Scope.READ in caller.scopes:
+            answer = await self._render(execution, status_code)
+        else:
+            answer = Response(render.ending(execution), status_code, media_type=_JSON)
+        if not execution.status.finished:
+            answer.headers["Location"] = request.url.path
         return answer
 
     async def explain(self, request: Request) -> Response:

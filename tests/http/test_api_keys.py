@@ -198,6 +198,24 @@ async def test_each_route_needs_its_scope(make_service: ServiceMaker, keys: KeyF
             assert without.status_code == (200 if needed is None else 401), (method, url)
 
 
+async def test_without_read_a_cancelled_execution_tells_only_how_it_ended(
+    make_service: ServiceMaker, keys: KeyFile
+) -> None:
+    """DELETE is no way to read what another caller of the tenant has printed, finished or running."""
+    reader, other = keys.add("blue"), keys.add("blue", Scope.EXECUTE)
+    service = await make_service(api_keys=str(keys.path))
+    finished = (await service.client.post("/execute", json={"code": "secret"}, headers=reader)).json()
+    running = await service.waiting(**reader)
+    for execution_id, status_code in ((finished["id"], 200), (running, 202)):
+        answer = await service.client.delete(f"/executions/{execution_id}", headers=other)
+        assert answer.status_code == status_code
+        shown = answer.json()
+        assert [shown[name] for name in ("stdout", "stderr", "message", "value", "artifacts")] == ["", "", "", None, {}]
+        assert shown["id"] == execution_id
+    read = (await service.client.delete(f"/executions/{finished['id']}", headers=reader)).json()
+    assert (read["stdout"], read["status"]) == ("secret", "succeeded")
+
+
 REQUESTS: list[tuple[str, str, Headers]] = [
     ("GET", "", {}),
     ("GET", "", {"Prefer": "wait=1"}),
