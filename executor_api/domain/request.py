@@ -36,6 +36,7 @@ POINTER = 9
 """Bytes that Linux counts for one argument beside its text: a pointer and a NUL."""
 MAX_FILES = 1000
 MAX_PATH = 1024
+MAX_LABELS = 32
 MAX_NAME = 255
 """Linux: bytes of one part of a path (NAME_MAX)."""
 MAX_TIMEOUT = 7 * 24 * 3600.0
@@ -183,7 +184,7 @@ class ExecutionRequest(_Strict):
     resources: Resources = Resources()
     isolation: Isolation = Isolation.SINGLE_USE
     labels: dict[str, str] = Field(
-        {}, fail_fast=True, max_length=32, description="Kubernetes label names and values, to find executions by."
+        {}, fail_fast=True, max_length=MAX_LABELS, description="Kubernetes label names and values, to find executions by."
     )
 
     @property

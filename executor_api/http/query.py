@@ -12,6 +12,7 @@ from typing import TypeVar
 from starlette.datastructures import QueryParams
 
 from executor_api.domain.outcome import Reason, Status
+from executor_api.domain.request import MAX_LABELS
 from executor_api.http.problems import INVALID_PARAMETER, ProblemError, invalid
 from executor_api.service.store import ListFilter
 
@@ -40,7 +41,7 @@ def list_query(params: QueryParams) -> ListQuery:
         statuses=frozenset(_choice("status", text, Status) for text in params.getlist("status")),
         reason=_optional(params, "reason", lambda text: _choice("reason", text, Reason).value),
         template=params.get("template"),
-        labels=dict(map(_label, params.getlist("label"))),
+        labels=_labels(params.getlist("label")),
         created_after=_optional(params, "created_after", lambda text: _instant("created_after", text)),
         created_before=_optional(params, "created_before", lambda text: _instant("created_before", text)),
     )
@@ -65,6 +66,12 @@ def _choice(name: str, text: str, choices: type[_Choice]) -> _Choice:
         return choices(text)
     except ValueError:
         raise _wrong(name, f"has no value {text[:64]!r}", *choices) from None
+
+
+def _labels(texts: list[str]) -> dict[str, str]:
+    if len(texts) > MAX_LABELS:
+        raise _wrong("label", f"is given {len(texts)} times; an execution has at most {MAX_LABELS} labels")
+    return dict(map(_label, texts))
 
 
 def _label(text: str) -> tuple[str, str]:
