@@ -184,7 +184,10 @@ class ExecutionRequest(_Strict):
     resources: Resources = Resources()
     isolation: Isolation = Isolation.SINGLE_USE
     labels: dict[str, str] = Field(
-        {}, fail_fast=True, max_length=MAX_LABELS, description="Kubernetes label names and values, to find executions by."
+        {},
+        fail_fast=True,
+        max_length=MAX_LABELS,
+        description="Kubernetes label names and values, to find executions by.",
     )
 
     @property
