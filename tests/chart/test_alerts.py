@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,10 @@ import yaml
 
 from chart.helm import CHART
 from chart.pods import of_kind
+from chart.promtool import needs_promtool, promtool
 
 RULES = CHART / "files" / "alerts.yaml"
 CASES: dict[str, list[dict[str, Any]]] = yaml.safe_load(Path(__file__).with_name("alerts.yaml").read_text())
-
-needs_promtool = pytest.mark.skipif(
-    not shutil.which("promtool"), reason="no promtool here; Debian has it in the package prometheus"
-)
 
 
 def _groups() -> list[dict[str, Any]]:
@@ -27,19 +22,12 @@ def _groups() -> list[dict[str, Any]]:
     return found
 
 
-def _promtool(folder: Path, *words: str) -> str:
-    done = subprocess.run(["promtool", *words], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    return said
-
-
 def _try(folder: Path, groups: list[dict[str, Any]], tests: list[dict[str, Any]]) -> None:
     """Let promtool run the tests on the rules. JSON is YAML."""
     (folder / "rules.yaml").write_text(json.dumps({"groups": groups}))
     suite = {"rule_files": ["rules.yaml"], "evaluation_interval": "30s", "tests": tests}
     (folder / "test.yaml").write_text(json.dumps(suite))
-    assert "SUCCESS" in _promtool(folder, "test", "rules", "test.yaml")
+    assert "SUCCESS" in promtool(folder, "test", "rules", "test.yaml")
 
 
 def _test(series: dict[str, str], alerts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -100,7 +88,7 @@ def test_alert_names_the_command_to_type(labels: dict[str, str], where: str, com
 @needs_promtool
 def test_prometheus_loads_the_file_as_it_is() -> None:
     """A Prometheus without an operator takes the file and every template in it."""
-    assert "SUCCESS" in _promtool(CHART, "check", "rules", "--lint=all", "--lint-fatal", str(RULES))
+    assert "SUCCESS" in promtool(CHART, "check", "rules", "--lint=all", "--lint-fatal", str(RULES))
 
 
 def test_the_chart_gives_the_same_rules_to_the_operator() -> None:

@@ -19,6 +19,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from chart.helm import CHART
+from chart.pods import of_kind
+from chart.promtool import needs_promtool, promtool
 from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_api.http.metrics import OUTCOMES
 
@@ -70,12 +72,20 @@ def _alerts() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def _dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((CHART / "files" / "dashboard.json").read_text())
+    return found
+
+
 def _queries() -> list[str]:
-    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
-    return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    return [target["expr"] for panel in _dashboard()["panels"] for target in panel.get("targets", ())]
 
 
-@pytest.mark.parametrize("expression", [*(rule["expr"] for rule in _alerts()), *_queries()])
+def _choices() -> list[str]:
+    return [item["query"] for item in _dashboard()["templating"]["list"] if item["type"] == "query"]
+
+
+@pytest.mark.parametrize("expression", [*(rule["expr"] for rule in _alerts()), *_queries(), *_choices()])
 def test_metrics_exist(expression: str, known: set[str]) -> None:
     """Each name in the expression is one that the service or the monitor exposes, and its brackets are balanced."""
     wanted = set(_NAME.findall(expression))
@@ -98,3 +108,33 @@ def test_alerts_say_what_to_do() -> None:
     for rule in rules:
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert rule["annotations"].keys() == {"summary", "description"}
+
+
+@needs_promtool
+def test_prometheus_understands_the_dashboard(tmp_path: Path) -> None:
+    """Every query of a panel is PromQL, with a value for what Grafana puts into it."""
+    queries = [query.replace("$__rate_interval", "5m") for query in _queries()]
+    rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    assert f"{len(queries)} rules found" in promtool(tmp_path, "check", "rules", "rules.yaml")
+
+
+def test_panels_stand_beside_each_other() -> None:
+    """No panel covers another, none sticks out to the right, each has a title and a name (`id`) of its own."""
+    panels = _dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(panel["title"] and (panel["type"] == "row" or panel["targets"]) for panel in panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        x, y, width, height = (panel["gridPos"][side] for side in "xywh")
+        cells = {(column, line) for column in range(x, x + width) for line in range(y, y + height)}
+        assert x + width <= 24, panel["title"]
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_the_chart_gives_the_dashboard_to_grafana() -> None:
+    """The ConfigMap holds the file as it is, under the label that Grafana's sidecar looks for."""
+    found = of_kind({"metrics": {"dashboard": {"enabled": True}}}, "ConfigMap")
+    [dashboard] = (item for item in found if item["metadata"]["labels"].get("grafana_dashboard") == "1")
+    assert json.loads(dashboard["data"]["executor.json"]) == _dashboard()
