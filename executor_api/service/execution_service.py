@@ -186,7 +186,7 @@ class ExecutionService:
         starting = record.sandbox if record.status is Status.STARTING else None
         around = Surroundings(
             steps=steps(await self._ledger.events(execution_id)),
-            pool=next((pool for pool in self.pools() if pool.template == record.request.template), None),
+            pool=next((pool for pool in self.pools(tenant) if pool.template == record.request.template), None),
             ahead=work.admission.ahead(record),
             held_by=work.admission.held_by(record),
             obstacle=work.backend.obstacle(starting.name, execution_id) if starting is not None else "",

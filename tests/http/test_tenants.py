@@ -12,6 +12,8 @@ from support.http_service import Service, ServiceMaker
 from support.pool_status import pool
 from support.tenants import bearer, write_keys
 
+from executor_api.domain.tenant import TenantLimits, Tenants
+
 TENANTS = ("ann", "bob")
 LIMITS = """\
 tenants:
@@ -138,3 +140,16 @@ async def test_templates_it_may_not_use_are_not_there(service: Service) -> None:
 
 async def _call(service: Service, tenant: str, **request: str) -> Any:
     return await service.client.post("/execute", json=request, headers=bearer(tenant))
+
+
+async def test_the_pool_of_a_template_taken_away_is_not_explained(service: Service) -> None:
+    """A call that waits is told how its pool is for as long as its tenant may see that pool."""
+    service.backend.statuses = (pool(template="gpu", problems=("no node has a GPU",)),)
+    service.executions.limit(Tenants(default=TenantLimits(max_concurrency=1)))
+    await service.waiting(**bearer("ann"))
+    headers = {"Prefer": "wait=0", **bearer("ann")}
+    made = await service.client.post("/execute", json={"code": "x", "template": "gpu"}, headers=headers)
+    explain = functools.partial(service.client.get, f"/executions/{made.json()['id']}/explain", headers=bearer("ann"))
+    assert "no node has a GPU" in (await explain()).text
+    service.executions.limit(Tenants(default=TenantLimits(max_concurrency=1, templates=("default",))))
+    assert "no node has a GPU" not in (await explain()).text
