@@ -13,6 +13,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import count
 from types import TracebackType
@@ -91,7 +92,10 @@ class Result:
 
 
 class Executor:
-    """Runs each call in a sandbox of its own. Made by `local`; safe from any thread; a context manager."""
+    """Runs each call in a sandbox of its own. Made by `local`; safe from any thread; a context manager.
+
+    It belongs to the process that made it: one that is forked from it makes its own.
+    """
 
     def __init__(self, backend: LocalBackend, templates: Mapping[str, Template]) -> None:
         self._backend = backend
@@ -100,6 +104,7 @@ class Executor:
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()  # between those who hand in work and the one who closes
         self._closed = False
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._loop.run_forever, name="executor", daemon=True)
 
     @classmethod
@@ -142,14 +147,20 @@ class Executor:
         Raises:
             InvalidRequestError: names each wrong field.
             UnavailableError: no sandbox can be made now.
-            RuntimeError: the executor is closed.
+            RuntimeError: the executor is closed, or another process made it, or `on_output` asks.
         """
         fields = {**request, "command": command, "timeout_seconds": timeout}
         planned = _planned(fields, self._templates)
         return self._do(self._run(planned, on_output))
 
     def close(self) -> None:
-        """End every sandbox and the thread; calls that run are answered as lost. Safe to call twice."""
+        """End every sandbox and the thread; calls that run are answered as lost. Safe to call twice.
+
+        In a process forked from the executor's own it does nothing. Raises `RuntimeError` if `on_output` asks.
+        """
+        if os.getpid() != self._pid:
+            return  # lock, thread and event loop are the other process's
+        self._refuse_own_thread()
         with self._lock:
             if self._closed:
                 return
@@ -170,16 +181,29 @@ class Executor:
 
     def _do(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run on the executor's loop; a caller that is interrupted takes the call down with it."""
-        with self._lock:
-            if self._closed:
-                coroutine.close()
-                raise RuntimeError("the executor is closed")
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            future = self._hand_in(coroutine)
+        except RuntimeError:
+            coroutine.close()
+            raise
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def _hand_in(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        if os.getpid() != self._pid:  # the lock may have been forked while it was held
+            raise RuntimeError("the executor is another process's; make one after the fork")
+        self._refuse_own_thread()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the executor is closed")
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _refuse_own_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("`on_output` runs on the executor's own thread, which can't wait for itself")
 
     async def _shut_down(self) -> None:
         """With its sandbox every call ends by itself, and is waited for: somebody wants its result."""

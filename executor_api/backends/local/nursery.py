@@ -230,9 +230,9 @@ class Nursery:
         self._stop_timer()
         if control is not None:
             asyncio.get_running_loop().remove_reader(control.fileno())
-            control.close()
+            end(control)
         while self._waiting:
-            self._waiting.popleft().close()
+            end(self._waiting.popleft())
         while self._descriptors:
             os.close(self._descriptors.popleft())
         self._received.clear()
@@ -247,6 +247,13 @@ def _remove(root: Path) -> None:
             shutil.rmtree(root, ignore_errors=True)
         if root.exists():
             time.sleep(0.05)
+
+
+def end(sock: socket.socket) -> None:
+    """Close it for the other side too, whoever else has a copy: a process that was forked from ours. Safe twice."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
 
 
 def is_closed(sock: socket.socket) -> bool:

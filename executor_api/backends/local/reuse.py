@@ -6,7 +6,7 @@ import asyncio
 import socket
 from dataclasses import dataclass
 
-from executor_api.backends.local.nursery import NurseryKind, is_closed
+from executor_api.backends.local.nursery import NurseryKind, end, is_closed
 from executor_api.domain.pool_settings import ReuseLimits
 
 
@@ -22,7 +22,7 @@ class Seat:
 
     def close(self) -> None:
         """End the sandbox. Safe to call twice."""
-        self.sock.close()
+        end(self.sock)
 
 
 @dataclass(frozen=True, slots=True)
