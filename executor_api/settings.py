@@ -89,7 +89,7 @@ class Settings:
     )
     require_network_policy: bool = _setting(
         default=False,
-        help_text="Be ready only once a sandbox was seen to be kept from connecting to this service.",
+        help_text="Be ready only while network policies are known to keep sandboxes in, and others out of them.",
     )
     templates: str = _setting("", "YAML file of templates; empty: the built-in `default` only.")
     pool: int = _setting(

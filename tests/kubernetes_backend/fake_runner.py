@@ -28,6 +28,8 @@ class FakeRunner:
         """The addresses that calls came from: one for each connection."""
         self.walled = True
         """Whether the code that tries the network finds every door shut."""
+        self.entered = False
+        """Whether it can be connected to meanwhile, at more than its runner's port."""
         self.tried, self.tells = False, True
         """Whether it was to try the network; whether it says how that went."""
         self.answer = ""
@@ -104,8 +106,10 @@ class FakeRunner:
     async def _try_network(self, request: web.Request, args: list[Any]) -> web.StreamResponse:
         """Run what it is to run, though with less patience."""
         self.tried = True
-        doors, port, _, _ = args
-        found = await asyncio.to_thread(look, doors, port, 0.5, 0.3)
+        doors, entrances, port, _, _ = args
+        found = await asyncio.to_thread(look, doors, entrances if self.entered else [], port, 0.5, 0.5)
+        if not self.entered:
+            found["listened"] = [60.0 for _ in entrances]
         if self.elsewhere:
             found["callers"] = []  # they are connected to whoever has the address that its pod claims to have
         if self.walled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from executor_api.backends.kubernetes.enforcement import (
     Door,
     Enforced,
+    Entrance,
     Found,
     Seen,
     Verdict,
@@ -20,7 +22,7 @@ from executor_api.backends.kubernetes.enforcement import (
     unknown,
 )
 from executor_api.backends.kubernetes.network_watch import NetworkWatch
-from executor_api.backends.kubernetes.probe_code import OPEN, STRANGE, look
+from executor_api.backends.kubernetes.probe_code import LISTEN_SECONDS, OPEN, STRANGE, knock, look
 from kubernetes_backend.world import World, until
 
 CALLER = ("10.0.0.5", 40000)
@@ -31,7 +33,15 @@ LATE = "ETIMEDOUT"
 
 
 def _found(*outcomes: tuple[str, float], callers: tuple[tuple[str, int], ...] = (CALLER,)) -> Found:
-    return Found([Seen(what, late) for what, late in outcomes], list(callers))
+    return Found([Seen(what, late) for what, late in outcomes], list(callers), [1.0])
+
+
+def _entrance(*attempts: tuple[float, str], seconds: float = 2.0) -> Entrance:
+    return Entrance("10.0.0.9", 8091, "word", list(attempts), seconds)
+
+
+def _silent(address: str = "10.0.0.9") -> Entrance:
+    return Entrance(address, 8091, "word", [(0.5 * count, LATE) for count in range(4)], 2.0)
 
 
 @pytest.mark.parametrize(
@@ -60,15 +70,55 @@ def _found(*outcomes: tuple[str, float], callers: tuple[tuple[str, int], ...] = 
 )
 def test_judgement(doors: list[Door], found: Found, enforced: Enforced, part: str) -> None:
     """A door that stands open is proof; a shut one only if it is ours, a way leads to it, and the network shut it."""
-    verdict = judge(doors, found, "n")
+    verdict = judge(doors, [_silent()], found, "n")
     assert (verdict.enforced, part in verdict.text) == (enforced, True), verdict
 
 
+REFUSED = "ECONNREFUSED"
+ENTERED = [
+    ([(0, REFUSED), (0.5, REFUSED), (1, REFUSED), (1.5, REFUSED)], 1.0, "enforced"),
+    ([(0, REFUSED), (0.5, LATE), (1, LATE), (1.5, LATE)], 1.0, "enforced"),
+    ([(0, REFUSED), (0.9, LATE)], 1.0, "can't be told"),
+    ([], 1.0, "can't be told"),
+    ([(0, REFUSED), (0.5, REFUSED), (1, REFUSED), (1.5, REFUSED)], 0.0, "can't be told"),
+    ([(0, REFUSED), (0.5, "ENETUNREACH"), (1, REFUSED), (1.5, REFUSED)], 1.0, "can't be told"),
+    ([(0, REFUSED), (0.5, STRANGE), (1, REFUSED), (1.5, REFUSED)], 1.0, "can't be told"),
+    ([(0, REFUSED), (0.5, OPEN), (1, OPEN), (1.5, OPEN)], 1.0, "do not hold"),
+    ([(0, REFUSED), (0.5, OPEN), (1, OPEN), (1.5, REFUSED)], 1.0, "do not hold"),
+    ([(0, REFUSED), (0.5, OPEN), (1, OPEN), (1.5, REFUSED)], 1.6, "enforced"),
+    ([(0, REFUSED), (0.5, OPEN), (1, STRANGE), (1.5, REFUSED)], 1.6, "do not hold"),
+    ([(0, REFUSED), (0.5, OPEN), (1, LATE), (1.5, OPEN)], 1.6, "do not hold"),
+]
+
+
+@pytest.mark.parametrize(("attempts", "listened", "part"), ENTERED)
+def test_judgement_of_who_gets_in(attempts: list[tuple[float, str]], listened: float, part: str) -> None:
+    """A port that answers is proof; one that does not only if it must have been tried while the sandbox listened."""
+    verdict = judge([OURS], [_entrance(*attempts)], Found([Seen(LATE, 0)], [CALLER], [listened]), "n")
+    assert part in verdict.text, verdict
+
+
+def test_judgement_of_both_directions() -> None:
+    """Either way that is open is named; a way in can't be told from the sandbox's own node, nor by halves."""
+    open_port = _entrance((0, OPEN))
+    late = Found([Seen(LATE, 0)], [CALLER], [1.0])
+    verdict = judge([OURS], [open_port], Found([Seen(OPEN, 5)], [CALLER], [1.0]), "n")
+    assert "one could connect to this service (10.0.0.5:8000), and this service could connect to a port" in verdict.text
+    verdict = judge([OURS], [open_port], late, "n")
+    assert (verdict.enforced, "hold sandboxes: this service could connect to" in verdict.text) == (Enforced.NO, True)
+    verdict = judge([OURS], [], Found([Seen(LATE, 0)], [CALLER], []), "n")
+    assert (verdict.enforced, "does not show from a sandbox's own node" in verdict.text) == (Enforced.UNKNOWN, True)
+    verdict = judge([OURS], [_silent(), _silent("fd00::9")], Found([Seen(LATE, 0)], [CALLER], [1.0, 0.0]), "n")
+    assert (verdict.enforced, "([fd00::9]:8091): not tried" in verdict.text) == (Enforced.UNKNOWN, True)
+    verdict = judge([OURS], [_silent(), _silent()], late, "n")
+    assert (verdict.enforced, "something else" in verdict.text) == (Enforced.UNKNOWN, True)
+
+
 ODD_ANSWERS = (
-    *("", "no JSON", "null", "1", "[" * 100_000, '{"doors": []}', '{"doors": [1], "callers": []}'),
-    '{"doors": [], "callers": [["10.0.0.5", Infinity]]}',
-    '{"doors": [], "callers": [["10.0.0.5", 1e400]]}',
-    '{"doors": [{"outcome": "x", "open_seconds": NaN}], "callers": []}',
+    *("", "no JSON", "null", "1", "[" * 100_000, '{"doors": []}', '{"doors": [1], "callers": [], "listened": []}'),
+    '{"doors": [], "callers": [["10.0.0.5", Infinity]], "listened": []}',
+    '{"doors": [], "callers": [["10.0.0.5", 1e400]], "listened": []}',
+    '{"doors": [{"outcome": "x", "open_seconds": NaN}], "callers": [], "listened": []}',
 )
 
 
@@ -106,7 +156,7 @@ def test_what_is_tried_in_a_sandbox(listener: socket.socket) -> None:
         with socket.create_server((address, 0), family=listener.family) as closed:
             nobody = closed.getsockname()[1]
         doors = [(address, port, ""), (address, port, "our greeting"), (address, nobody, "")]
-        found = look(doors, port, 0.3, 0.3)
+        found = look(doors, [], port, 0.3, 0.3)
         assert caller.getsockname()[:2] in found["callers"]
     opened, strange, shut = found["doors"]
     assert (opened["outcome"], strange["outcome"]) == (OPEN, STRANGE)
@@ -119,9 +169,32 @@ def test_how_an_attempt_fails() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address, port = full.getsockname()
         with socket.create_connection((address, port)):
-            found = look([(address, port, ""), ("no-such-host.invalid", 1, "")], 1, 0.2, 0)
+            found = look([(address, port, ""), ("no-such-host.invalid", 1, "")], [], 1, 0.2, 0)
     late, nameless = (door["outcome"] for door in found["doors"])
     assert (late, nameless.partition(":")[0]) == ("ETIMEDOUT", "gaierror")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_how_a_sandbox_listens(address: str) -> None:
+    """For most of a second; as long as somebody comes, but for its patience at most; and not without the address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.create_server((address, 0), family=family) as free:
+            port = free.getsockname()[1]
+    except OSError as error:
+        pytest.skip(f"no listener at {address}: {error}")
+    nobody = ("127.0.0.1", 1, "")
+    with ThreadPoolExecutor() as pool:
+        looking = pool.submit(look, [nobody], [(address, port, "word")], 1, 0.3, 2.0)
+        outcomes = {knock(address, port, "word", 0.3)}
+        while not looking.done():
+            outcomes.add(knock(address, port, "word", 0.3))
+    (welcomed,) = looking.result()["listened"]
+    assert OPEN in outcomes
+    assert welcomed >= 2.0
+    assert look([nobody], [("192.0.2.1", port, "word")], 1, 0.3, 2.0)["listened"] == [0.0]
+    (alone,) = look([nobody], [(address, port, "word")], 1, 0.3, 30.0)["listened"]
+    assert LISTEN_SECONDS <= alone < 30.0
 
 
 async def test_an_enforcing_network_is_noted(world: World) -> None:
@@ -137,6 +210,22 @@ async def test_a_network_that_enforces_nothing_is_noted(world: World) -> None:
     world.walled = False
     backend = await world.started()
     await until(lambda: any("network policies do not hold sandboxes" in note for note in backend.health().notes))
+    assert backend.health().ready
+
+
+async def test_a_network_that_lets_others_in_is_noted(world: World) -> None:
+    """That a sandbox gets nowhere is not enough where others get to it."""
+    world.entered = True
+    backend = await world.started()
+    await until(lambda: any("this service could connect to a port" in note for note in backend.health().notes))
+    assert backend.health().ready
+
+
+async def test_from_the_own_node_it_stays_unknown(world: World) -> None:
+    """There nothing keeps the service from sandboxes, whatever the policies say."""
+    world.entered, world.node_ip = True, "127.0.0.1"
+    backend = await world.started()
+    await until(lambda: any("does not show from a sandbox's own node" in note for note in backend.health().notes))
     assert backend.health().ready
 
 

@@ -42,6 +42,10 @@ class World:
         """Whether those of the pool do."""
         self.walled = True
         """Whether the network keeps pods from connecting to anything."""
+        self.entered = False
+        """Whether the network lets pods be connected to at any port."""
+        self.node_ip = "192.0.2.1"
+        """The address of the pods' node."""
         self.tells = True
         """Whether what was tried of the network is told."""
         self.answer = ""
@@ -78,7 +82,7 @@ class World:
         env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
         runner = FakeRunner(self._addresses(), env[TOKEN_HASH_ENV], pod["metadata"]["uid"])
         runner.walled, runner.elsewhere, runner.tells = self.walled, self.pod_ip is not None, self.tells
-        runner.answer = self.answer
+        runner.answer, runner.entered = self.answer, self.entered
         if self.boot_seconds:
             self._booting.append(asyncio.create_task(self._boot(runner)))
         else:
@@ -87,7 +91,7 @@ class World:
         pod["fakeAddress"] = runner.ip
         pod["spec"]["nodeName"] = "node-1"
         ip = self.pod_ip or runner.ip
-        pod["status"].update(phase="Running", podIP=ip, podIPs=[{"ip": ip}])
+        pod["status"].update(phase="Running", podIP=ip, podIPs=[{"ip": ip}], hostIP=self.node_ip)
         pod["status"]["containerStatuses"] = [{"name": "runner", "image": "i", "state": {"running": {}}}]
         await self.api.objects.put("pods", pod)
         return runner

@@ -1,19 +1,22 @@
-"""Finds out by trying whether network policies hold a sandbox: it is to reach nothing, while we can reach it."""
+"""Finds out by trying whether network policies hold a sandbox: it is to reach nothing, and we only its runner."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack, aclosing, closing, suppress
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from urllib.parse import urlsplit
 
 from executor_api.backends.base import Claim, ClaimedError, ConnectionLostError, NotTakenError, SandboxFailedError
 from executor_api.backends.kubernetes import rehearsal
-from executor_api.backends.kubernetes.enforcement import Door, Found, Verdict, judge, read_found, unknown
+from executor_api.backends.kubernetes.enforcement import Door, Entrance, Found, Verdict, judge, read_found, unknown
 from executor_api.backends.kubernetes.job_factory import single_use
+from executor_api.backends.kubernetes.probe_code import knock
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.domain.report import BadReportError, read_report
@@ -28,6 +31,10 @@ ATTEMPT_SECONDS = 2.5
 """How long a connection may take to come about; the second attempt of TCP itself is after one."""
 SETTLE_SECONDS = 5.0
 """How long the network may take to apply policies to a new pod."""
+ENTRANCE = PORT + 1
+"""The port of a sandbox that we must not reach: any but its runner's."""
+_ENTER_SECONDS, _ENTER_PAUSE_SECONDS = 0.3, 0.1
+"""Together well below the time that the sandbox listens, so that several attempts fall into it."""
 _CALL_SECONDS = 20.0
 _REQUEST = b"GET /healthz HTTP/1.0\r\n\r\n"
 _TEMPLATE = "network-probe"
@@ -75,8 +82,12 @@ async def examine(sandbox: KubernetesSandbox, template: Template, places: Places
     try:
         async with asyncio.timeout(_CALL_SECONDS), AsyncExitStack() as stack:
             doors = await _doors(stack, sandbox.pod, places)
-            found = await _looked(sandbox, template, doors) if doors else Found([], [])
-            return judge(doors, found, places.namespace)
+            if not doors:
+                return judge((), (), Found([], [], []), places.namespace)
+            entrances = _entrances(doors, sandbox.pod)
+            async with _dialled(entrances):
+                found = await _looked(sandbox, template, doors, entrances)
+            return judge(doors, entrances, found, places.namespace)
     except (ConnectionLostError, ClaimedError, NotTakenError, ProtocolError, BadReportError) as error:
         return unknown(f"the sandbox to try it has not answered ({error}); look at its image, or try again")
     except TimeoutError:
@@ -105,13 +116,13 @@ async def _own_door(stack: AsyncExitStack, ip: str, port: int) -> Door:
     stack.enter_context(closing(line))  # the sandbox sees its far end as long as this lasts
     address, own_port = line.get_extra_info("sockname")[:2]
     if port:
-        door = Door("this service", address, port, "HTTP/1.", (address, own_port))
+        door = Door("this service", address, port, "HTTP/1.", (address, own_port), ip)
         with suppress(OSError):
             await _greets(door)
             return door
     word = secrets.token_hex(16)
     served = await _serve(stack, address, word)
-    door = Door("this service", address, served, word, (address, own_port))
+    door = Door("this service", address, served, word, (address, own_port), ip)
     await _greets(door)
     return door
 
@@ -139,6 +150,46 @@ async def _serve(stack: AsyncExitStack, address: str, word: str) -> int:
     return port
 
 
+def _entrances(doors: Iterable[Door], pod: PodSnapshot | None) -> list[Entrance]:
+    """One at each address where we reach the sandbox; none on its own node, which policies never keep from it."""
+    if pod is None or _is_ours(pod.node_ip):
+        return []
+    return [Entrance(door.sandbox, ENTRANCE, secrets.token_hex(16)) for door in doors if door.sandbox]
+
+
+def _is_ours(address: str) -> bool:
+    """Whether this machine has the address, as far as we see it: a pod sees its own. "" is anybody's."""
+    with suppress(OSError), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as line:
+        line.bind((address, 0))
+        return True
+    return False
+
+
+@asynccontextmanager
+async def _dialled(entrances: Iterable[Entrance]) -> AsyncIterator[None]:
+    """Meanwhile, try them again and again."""
+    began = time.monotonic()
+    dialling = [asyncio.create_task(_dial(entrance, began)) for entrance in entrances]
+    try:
+        yield
+    finally:
+        for task in dialling:
+            task.cancel()
+        await asyncio.gather(*dialling, return_exceptions=True)
+        for entrance in entrances:
+            entrance.seconds = time.monotonic() - began
+
+
+async def _dial(entrance: Entrance, began: float) -> None:
+    def attempt() -> tuple[float, str]:
+        start = time.monotonic() - began
+        return start, knock(entrance.address, entrance.port, entrance.greeting, _ENTER_SECONDS)
+
+    while True:  # in a thread: an event loop that comes late would take for silence what was an answer
+        entrance.attempts.append(await asyncio.to_thread(attempt))
+        await asyncio.sleep(_ENTER_PAUSE_SECONDS)
+
+
 async def _greets(door: Door) -> None:
     """See that it is there. Raises ``OSError``."""
     async with asyncio.timeout(ATTEMPT_SECONDS):  # whose TimeoutError is an OSError
@@ -150,9 +201,11 @@ async def _greets(door: Door) -> None:
                     raise ConnectionError(f"{door} is somebody else")
 
 
-async def _looked(sandbox: KubernetesSandbox, template: Template, doors: list[Door]) -> Found:
+async def _looked(
+    sandbox: KubernetesSandbox, template: Template, doors: list[Door], entrances: list[Entrance]
+) -> Found:
     """What the sandbox finds, by a call as any other. Raises what a call raises, and `BadReportError`."""
-    call = encode_json(runner_call(_plan(probe_template(template), doors), rehearsal.EXECUTION, ""))
+    call = encode_json(runner_call(_plan(probe_template(template), doors, entrances), rehearsal.EXECUTION, ""))
     decoder = FrameDecoder()
     async with aclosing(sandbox.dispatch(call)) as source:
         async for data in source:
@@ -162,14 +215,14 @@ async def _looked(sandbox: KubernetesSandbox, template: Template, doors: list[Do
     raise ConnectionLostError("its connection ended before it had answered")
 
 
-def _plan(template: Template, doors: list[Door]) -> Plan:
+def _plan(template: Template, doors: list[Door], entrances: list[Entrance]) -> Plan:
     code = (files(__package__) / "probe_code.py").read_text(encoding="utf-8")
-    tried = [[door.address, door.port, door.greeting] for door in doors]
+    knocked, opened = ([[it.address, it.port, it.greeting] for it in places] for places in (doors, entrances))
     return single_use(
         template,
         code=code,
         function="look",
-        args=[tried, PORT, ATTEMPT_SECONDS, SETTLE_SECONDS],
+        args=[knocked, opened, PORT, ATTEMPT_SECONDS, SETTLE_SECONDS],
         timeout_seconds=min(_CALL_SECONDS, template.max_timeout_seconds),
     )
 

@@ -1,4 +1,4 @@
-"""Sent to a sandbox as the code of a call: which doors can be opened from in there. Standard library only."""
+"""Sent to a sandbox as the code of a call: which doors open from in there, and who gets in. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,32 +10,66 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 OPEN, STRANGE = "open", "strange"
 """Who was meant answered; somebody else did. Any other outcome is the error that kept us out."""
 SHUT = ("ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "EPERM")
 """The errors by which a network keeps somebody out."""
-_PAUSE_SECONDS = 0.25
+LISTEN_SECONDS = 0.9
+"""For how long an entrance is open at least: more than a second would make a trial notably longer."""
+_PAUSE_SECONDS, _POLL_SECONDS = 0.25, 0.1
 _MOST_REPLY = 4096
 
+Address = tuple[str, int, str]
 
-def look(doors: list[tuple[str, int, str]], runner_port: int, seconds: float, patience: float) -> dict[str, Any]:
-    """Knock at all doors (address, port, and the text by which who is meant shows) at once.
+
+def look(
+    doors: list[Address], entrances: list[Address], runner_port: int, seconds: float, patience: float
+) -> dict[str, Any]:
+    """Knock at all doors (address, port, and the text by which who is meant shows) at once, and listen at entrances.
 
     ``seconds`` is how long one attempt may take. A door that is open is tried again for ``patience`` seconds: the
-    network may need a moment to shut it. ``callers`` are the far ends of connections to our runner.
+    network may need a moment to shut it. ``callers`` are the far ends of connections to our runner. ``listened``: for
+    how many seconds we did at each entrance, while we knocked, while somebody came, and at least `LISTEN_SECONDS`.
     """
-    callers = _callers(runner_port)
-    with ThreadPoolExecutor(len(doors)) as pool:
-        found = list(pool.map(lambda door: _watch(door, seconds, patience), doors))
-    return {"doors": found, "callers": callers}
+    callers, over = _callers(runner_port), Event()
+    with ThreadPoolExecutor(len(doors) + len(entrances)) as pool:
+        listening = [pool.submit(_listen, entrance, over, patience) for entrance in entrances]
+        try:
+            found = list(pool.map(lambda door: _watch(door, seconds, patience), doors))
+        finally:
+            over.set()
+        return {"doors": found, "callers": callers, "listened": [item.result() for item in listening]}
 
 
-def _watch(door: tuple[str, int, str], seconds: float, patience: float) -> dict[str, Any]:
+def _listen(entrance: Address, over: Event, patience: float) -> float:
+    """Greet whoever comes, as `knock` expects it. Returns 0.0 if we can't listen there."""
+    address, port, greeting = entrance
+    try:
+        listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    except OSError:
+        return 0.0
+    with listener:
+        began = quiet_since = now = time.monotonic()
+        listener.settimeout(_POLL_SECONDS)
+        while not over.is_set() or (now - quiet_since < LISTEN_SECONDS and now - began < patience):
+            with suppress(OSError):  # nobody came, or left at once
+                line, _ = listener.accept()
+                quiet_since = time.monotonic()
+                with line:
+                    line.settimeout(_PAUSE_SECONDS)
+                    line.recv(_MOST_REPLY)
+                    line.sendall(greeting.encode())
+            now = time.monotonic()
+        return now - began
+
+
+def _watch(door: Address, seconds: float, patience: float) -> dict[str, Any]:
     began, open_until = time.monotonic(), 0.0
     while True:
-        outcome = _knock(*door, seconds)
+        outcome = knock(*door, seconds)
         now = time.monotonic() - began
         if outcome != OPEN or now > patience:
             return {"outcome": outcome, "open_seconds": open_until}
@@ -43,7 +77,8 @@ def _watch(door: tuple[str, int, str], seconds: float, patience: float) -> dict[
         time.sleep(_PAUSE_SECONDS)
 
 
-def _knock(address: str, port: int, greeting: str, seconds: float) -> str:
+def knock(address: str, port: int, greeting: str, seconds: float) -> str:
+    """Connect, for so long at most; returns what came of it."""
     try:
         line = socket.create_connection((address, port), seconds)
     except TimeoutError:

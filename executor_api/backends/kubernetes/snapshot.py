@@ -66,6 +66,7 @@ class PodSnapshot:
     ip: str | None = None
     ips: tuple[str, ...] = ()  # one of each IP family that it has
     node: str | None = None
+    node_ip: str = ""
     image: str | None = None
     conditions: tuple[Condition, ...] = ()
     waiting: Waiting | None = None
@@ -148,6 +149,7 @@ def parse_pod(pod: Raw) -> PodSnapshot:
         message=status.get("message") or "",
         ip=status.get("podIP") or None,
         ips=tuple(item["ip"] for item in status.get("podIPs") or [] if item.get("ip")),
+        node_ip=status.get("hostIP") or "",
         node=pod.get("spec", {}).get("nodeName"),
         image=container.get("image") or None,
         conditions=_conditions(status),
