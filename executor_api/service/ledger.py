@@ -43,17 +43,23 @@ class Ledger:
 
     async def record(self, execution_id: str) -> Execution:
         """The record as it is now, whoever's it is. Raises `NotFoundError`."""
+        return await self._record(execution_id)
+
+    async def _record(self, execution_id: str, tenant: str | None = None) -> Execution:
         drive, finished = self.driving(execution_id), self._recent.get(execution_id)
         if drive is not None:
             return drive.live.record
-        stored = finished.record if finished is not None else await self._store.get(execution_id)
+        stored = finished.record if finished is not None else await self._store.get(execution_id, tenant)
         if stored is None:
             raise NotFoundError(f"there is no execution {execution_id[:64]!r}")
         return stored
 
     async def owned(self, tenant: str, execution_id: str) -> Execution:
-        """The tenant's record. Raises `NotFoundError` for somebody else's, too."""
-        record = await self.record(execution_id)
+        """The tenant's record. Raises `NotFoundError` for somebody else's, too.
+
+        The store does not fetch that: nobody can tell by the time it takes whether it exists.
+        """
+        record = await self._record(execution_id, tenant)
         if record.tenant != tenant:
             raise NotFoundError(f"there is no execution {execution_id[:64]!r}")
         return record

@@ -101,9 +101,10 @@ def _insert_events(connection: sqlite3.Connection, execution_id: str, events: Se
     )
 
 
-def get(connection: sqlite3.Connection, execution_id: str) -> Execution | None:
-    """One record."""
-    row = connection.execute(f"{_SELECT} WHERE id = ?", (execution_id,)).fetchone()
+def get(connection: sqlite3.Connection, execution_id: str, tenant: str | None) -> Execution | None:
+    """One record, if it is the tenant's; anybody's if none is named."""
+    values = (execution_id, tenant)
+    row = connection.execute(f"{_SELECT} WHERE id = ? AND tenant = ifnull(?, tenant)", values).fetchone()
     return row and decode_record(*row)
 
 

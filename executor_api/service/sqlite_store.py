@@ -82,9 +82,9 @@ class SqliteStore:
         """Append events. Raises `NotFoundError`."""
         await self._write(lambda connection: records.append(connection, execution_id, events))
 
-    async def get(self, execution_id: str) -> Execution | None:
-        """The record, whoever's it is."""
-        return await self._read(lambda connection: records.get(connection, execution_id))
+    async def get(self, execution_id: str, tenant: str | None = None) -> Execution | None:
+        """The record, if it is the tenant's; anybody's if none is named."""
+        return await self._read(lambda connection: records.get(connection, execution_id, tenant))
 
     async def events(self, execution_id: str, after: int = 0) -> list[Event]:
         """Events numbered above ``after``, in order."""

@@ -136,8 +136,8 @@ class Store(Protocol):
         """Append events. Raises `NotFoundError` and `TakenOverError`."""
         ...
 
-    async def get(self, execution_id: str) -> Execution | None:
-        """The record, whoever's it is."""
+    async def get(self, execution_id: str, tenant: str | None = None) -> Execution | None:
+        """The record, if it is the tenant's; anybody's if none is named."""
         ...
 
     async def events(self, execution_id: str, after: int = 0) -> list[Event]:

@@ -252,3 +252,10 @@ async def test_a_page_reads_no_requests(store: Store) -> None:
     (listed,) = (await store.page("default", EVERYTHING, 10)).executions
     assert listed.request.model_dump(include=set(shown)) == shown
     assert (listed.request.code, listed.request.stdin) == (None, "")
+
+
+async def test_a_record_is_found_for_its_tenant(store: Store) -> None:
+    """Who names another tenant does not get it, and who names none does."""
+    await store.create(execution(1))
+    asked = [await store.get(execution(1).id, tenant) for tenant in ("default", "other", "", None)]
+    assert asked == [execution(1), None, None, execution(1)]

@@ -28,7 +28,10 @@ WITH made AS (
 SELECT id FROM made
 """)  # noqa: S608 - a constant
 
-BY_ID = text("SELECT record, request, cancelled FROM executions JOIN requests ON execution_id = id WHERE id = :id")
+BY_ID = text(
+    "SELECT record, request, cancelled FROM executions JOIN requests ON execution_id = id"
+    " WHERE id = :id AND tenant = coalesce(CAST(:tenant AS text), tenant)"
+)
 BY_KEY = text(
     "SELECT record, request, cancelled FROM executions JOIN requests ON execution_id = id"
     " WHERE tenant = :tenant AND key = :key"

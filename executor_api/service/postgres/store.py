@@ -87,9 +87,9 @@ class PostgresStore:
         """Append events. Raises `NotFoundError` and `TakenOverError`."""
         await self._change(sql.APPEND, execution_id, events, {})
 
-    async def get(self, execution_id: str) -> Execution | None:
-        """The record, whoever's it is."""
-        rows = await self._rows(sql.BY_ID, id=execution_id)
+    async def get(self, execution_id: str, tenant: str | None = None) -> Execution | None:
+        """The record, if it is the tenant's; anybody's if none is named."""
+        rows = await self._rows(sql.BY_ID, id=execution_id, tenant=tenant)
         return _decoded(rows[0]) if rows else None
 
     async def events(self, execution_id: str, after: int = 0) -> list[Event]:
