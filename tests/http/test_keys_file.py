@@ -17,6 +17,7 @@ from executor_api.domain.api_key import ApiKey, hash_of, key_text
 from executor_api.domain.finding import Finding
 from executor_api.entrance import examine
 from executor_api.errors import ConfigurationError
+from executor_api.http.auth import api_keys
 from executor_api.http.auth.key_file import read_keys, render
 from executor_api.settings import Settings
 
@@ -114,15 +115,32 @@ def test_a_mistake_leaves_the_last_good_keys(tmp_path: Path) -> None:
         assert (status(service, "a"), notes(service)) == (401, [])
 
 
-def test_a_file_that_is_gone_leaves_the_last_good_keys(tmp_path: Path) -> None:
-    """The same for a file that was removed, and for its coming back."""
+async def test_a_file_that_is_away_for_a_moment_leaves_its_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who replaces it in two steps locks nobody out in between."""
+    monkeypatch.setattr(api_keys, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(api_keys, "GONE_SECONDS", 3600.0)
+    path = tmp_path / "keys.yaml"
+    path.write_text(content("a"))
+    keys = api_keys.FileKeys(path)
+    path.unlink()
+    for _ in range(3):
+        assert any("its last good keys stay" in note for note in await keys.notes())
+    path.write_text(content("a"))
+    assert await keys.notes() == []
+
+
+def test_a_file_that_is_deleted_takes_its_keys_along(tmp_path: Path) -> None:
+    """Soon none opens, the log and /readyz say why, and another file in its place counts."""
     path = tmp_path / "keys.yaml"
     path.write_text(content("a"))
     with Service(tmp_path / "data", "--api-keys", str(path)) as service:
         path.unlink()
-        until(lambda: notes(service) != [])
-        assert status(service, "a") == 200
+        until(lambda: status(service, "a") == 401)
+        assert notes(service) == ["the file of API keys (--api-keys) can't be used, and no key opens; the log says why"]
         service.wait_log(f"{path} can't be read: No such file or directory")
+        service.wait_log("API keys are gone with their file")
         path.write_text(content("b"))
         until(lambda: status(service, "b") == 200)
         assert (status(service, "a"), notes(service)) == (401, [])

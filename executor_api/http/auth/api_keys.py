@@ -17,8 +17,11 @@ from executor_api.http.auth.ways import ExpiredError, Way
 
 LOOK_SECONDS = 1.0
 """How long a change of the file may stay unseen."""
+GONE_SECONDS = 5.0
+"""How long a file may be away that somebody replaces in two steps; for longer, it was deleted."""
 
 _STALE = "the file of API keys (--api-keys) can't be used since it changed; its last good keys stay, the log says why"
+_LOST = "the file of API keys (--api-keys) can't be used, and no key opens; the log says why"
 _EMPTY = "the file of API keys (--api-keys) has none; make one with `executor-api keys create`"
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +33,7 @@ class FileKeys(Way):
     """The keys of the file at ``path``. Raises `ConfigurationError` if it can't be used.
 
     Later mistakes are logged, and the keys read before stay: a slip must not lock everybody out. A key that was
-    revoked is refused as soon as the change is seen.
+    revoked is refused as soon as the change is seen, and where the file is deleted, so are all.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -39,6 +42,7 @@ class FileKeys(Way):
         self._identity = _identity(path)
         self._ring = KeyRing(read_keys(path))
         self._stale = False
+        self._gone_since = 0.0
         self._looked = time.monotonic()
         self._looking = asyncio.Lock()
 
@@ -53,7 +57,9 @@ class FileKeys(Way):
     async def notes(self) -> Sequence[str]:
         """Whether something is wrong with the file; what it is may hold what strangers must not see."""
         await self._look()
-        return [text for text, applies in ((_STALE, self._stale), (_EMPTY, not self._ring)) if applies]
+        if self._stale:
+            return [_STALE if self._ring else _LOST]
+        return [] if self._ring else [_EMPTY]
 
     async def reload(self) -> None:
         """Read the file, changed or not."""
@@ -67,11 +73,18 @@ class FileKeys(Way):
         async with self._looking:
             if time.monotonic() - self._looked >= LOOK_SECONDS:
                 self._looked = time.monotonic()
-                if _identity(self._path) != self._identity:
+                identity = _identity(self._path)
+                if identity != self._identity:
                     await self._read()
+                elif identity is None and self._ring and self._looked - self._gone_since >= GONE_SECONDS:
+                    self._ring = KeyRing([])
+                    _log.error("API keys are gone with their file, none opens any more", path=str(self._path))
 
     async def _read(self) -> None:
-        self._identity = _identity(self._path)  # before its content: a change in between is seen next time
+        before, self._identity = self._identity, _identity(self._path)
+        # Looked at before its content: a change in between is seen next time.
+        if self._identity is None and before is not None:
+            self._gone_since = time.monotonic()
         try:
             self._ring = KeyRing(await asyncio.to_thread(read_keys, self._path))
         except ConfigurationError as error:
