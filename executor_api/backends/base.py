@@ -133,10 +133,11 @@ class Sandbox(Protocol):
         """Why somebody outside told this sandbox to end, if the backend can see it (deleted, evicted, preempted)."""
         ...
 
-    async def release(self, *, sound: bool = False) -> None:
+    async def release(self, *, sound: bool = False, leaky: bool = False) -> None:
         """The outcome is stored: give the sandbox back. Never raises; safe to call twice.
 
         This deletes it, unless it is for reuse and ``sound``: its call ended with a report, and nothing is odd.
+        ``leaky``: memory of its GPUs did not come back, so others should not get those for a while.
         """
         ...
 

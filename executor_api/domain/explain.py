@@ -17,6 +17,7 @@ _NOT_STARTED = frozenset(
     {Reason.IMAGE_PULL, Reason.UNSCHEDULABLE, Reason.QUOTA, Reason.START_TIMEOUT, Reason.REJECTED_TEMPLATE}
 )
 _HALF = 0.5
+_UNFIT = "its sandbox serves nobody again, and pools keep off its node for a while"
 _SOURCES = {
     "status": "The connection to its sandbox was lost; its result was read from the pod's termination message.",
     "log": "The connection to its sandbox was lost; its result was read from the pod's log.",
@@ -156,9 +157,9 @@ def _gpu(outcome: Outcome | None) -> str:
     if gpu is None or returned(gpu):
         return ""
     if gpu["after_bytes"] is None:
-        return "After it the driver of its GPU did not answer, so its sandbox serves nobody again."
+        return f"After it the driver of its GPU did not answer, so {_UNFIT}."
     leaked = gpu["leaked_bytes"] / 1024**2
-    return f"GPU memory that did not come back after its end: {leaked:.0f} MiB; so its sandbox serves nobody again."
+    return f"GPU memory that did not come back after its end: {leaked:.0f} MiB; so {_UNFIT}."
 
 
 def _waits(execution: Execution, steps: Sequence[Step]) -> Iterator[str]:

@@ -41,13 +41,17 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One sandbox of a pool. ``since``: seconds, when it was created; ``obstacle``: why it does not start."""
+    """One sandbox of a pool. ``since``: seconds, when it was created; ``obstacle``: why it does not start.
+
+    ``unfit``: it is where no sandbox of this pool should be.
+    """
 
     name: str
     digest: str
     phase: Phase
     since: float
     obstacle: str = ""
+    unfit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +99,20 @@ def plan_pool(target: Target, members: Sequence[Member], expected: int, cold: in
     ready.
     """
     waiting = [item for item in members if item.phase in (Phase.STARTING, Phase.READY)]
-    current = [item for item in waiting if item.digest == target.digest]
+    current = [item for item in waiting if _is_current(item, target)]
     aged = [item for item in current if item.phase is Phase.READY and _is_aged(item, target, now)]
     fresh = [item for item in current if item not in aged]
     ready = sum(item.phase is Phase.READY for item in fresh)
     retire = [item for item in members if item.phase is Phase.ENDED]
-    retire += [item for item in waiting if item.digest != target.digest and _can_retire(item)]
+    retire += [item for item in waiting if not _is_current(item, target) and _can_retire(item)]
     retire += _surplus(fresh, len(fresh) + expected - target.size)
     if ready >= target.size:
         retire += aged
     return PoolPlan(max(0, target.size - len(fresh) - expected - cold), tuple(item.name for item in retire))
+
+
+def _is_current(member: Member, target: Target) -> bool:
+    return member.digest == target.digest and not member.unfit
 
 
 def _can_retire(member: Member) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from executor_api.domain.pool import Demand, Member, Pace, Phase, PoolPlan, Target, plan_pool
@@ -17,6 +19,15 @@ def member(name: str, phase: Phase, digest: str = "new", age: float = 1.0, obsta
 
 def planned(size: int, *members: Member, expected: int = 0, cold: int = 0) -> PoolPlan:
     return plan_pool(Target("new", size, max_idle_seconds=100), members, expected, cold, NOW)
+
+
+def test_what_is_where_none_should_be_is_replaced_at_once() -> None:
+    """It does not count, and goes; while it starts with nothing in its way, a call may come, so it is left alone."""
+    members = [member("a", READY), *(replace(member(name, READY), unfit=True) for name in "bc")]
+    assert planned(3, *members) == PoolPlan(2, ("b", "c"))
+    starting = replace(member("d", STARTING), unfit=True)
+    assert planned(1, starting) == PoolPlan(1, ())
+    assert planned(1, replace(starting, obstacle="affinity")) == PoolPlan(1, ("d",))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import pytest
 import yaml
 from kubernetes_validate import validate
 
+from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.job_template import built_in_source, load_skeleton, to_yaml
 from executor_api.backends.kubernetes.manifests import JobValues, build_job
 from executor_api.backends.kubernetes.restrictions import violations
+from executor_api.backends.kubernetes.snapshot import JobState
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.template import GpuAllowance, Template, Toleration, plan
 from executor_api.errors import ConfigurationError
@@ -34,6 +36,16 @@ def _job(template: Template, **request: Any) -> dict[str, Any]:
         digest="d",
     )
     return build_job(load_skeleton(template, "image:1"), template, values)
+
+
+def _keeping_off(skeleton: dict[str, Any], state: JobState, gpus: int) -> dict[str, Any]:
+    template = Template(name="t", gpu=GpuAllowance(max_count=1))
+    resources = {"gpu": {"count": gpus}}
+    planned = plan(ExecutionRequest(code="1", template="t", resources=resources), {"t": template})
+    values = JobValues("x-1", "ns", "", "s", "h", planned.resources, 60, "d", state, frozenset({"node-2", "node-1"}))
+    job = build_job(skeleton, template, values)
+    validate(job, "1.37", strict=True)
+    return job
 
 
 def _pod(job: dict[str, Any]) -> dict[str, Any]:
@@ -113,6 +125,35 @@ def test_runner_is_told_of_gpus_of_its_own(resource: str, told: str | None) -> N
         pod = _pod(_job(template, resources={"gpu": {"count": gpus}}))
         env = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
         assert env.get(GPUS_ENV) == expected
+
+
+OFF = [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in ("node-1", "node-2")]
+REQUIRED, PREFERRED = (f"{how}DuringSchedulingIgnoredDuringExecution" for how in ("required", "preferred"))
+
+
+def test_the_pool_keeps_off_nodes_and_a_call_where_it_can() -> None:
+    """Only with GPUs. What waits may not be there at all, what is made for a call only if there is no other node."""
+    skeleton = load_skeleton(Template(name="t"), "image:1")
+    pooled = _keeping_off(skeleton, JobState.WAITING, 1)
+    assert _pod(pooled)["affinity"] == {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchFields": OFF}]}}}
+    assert pooled["metadata"]["annotations"][names.KEEPS_OFF] == "node-1,node-2"
+    cold = _pod(_keeping_off(skeleton, JobState.CLAIMED, 1))
+    assert cold["affinity"] == {"nodeAffinity": {PREFERRED: [{"weight": 100, "preference": {"matchFields": OFF}}]}}
+    assert "affinity" not in _pod(_keeping_off(skeleton, JobState.WAITING, 0))
+
+
+def test_an_operator_s_own_affinity_stays() -> None:
+    """Each of the alternatives that a Job template gives is narrowed, so that none leads to such a node."""
+    skeleton = load_skeleton(Template(name="t"), "image:1")
+    zones = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]} for zone in "ab"]
+    weighed = {"weight": 1, "preference": zones[0]}
+    rules = {REQUIRED: {"nodeSelectorTerms": zones}, PREFERRED: [weighed]}
+    skeleton["spec"]["template"]["spec"]["affinity"] = {"nodeAffinity": rules, "podAffinity": {}}
+    affinity = _pod(_keeping_off(skeleton, JobState.WAITING, 1))["affinity"]
+    terms = [{**zone, "matchFields": OFF} for zone in zones]
+    assert affinity == {"nodeAffinity": {**rules, REQUIRED: {"nodeSelectorTerms": terms}}, "podAffinity": {}}
+    affinity = _pod(_keeping_off(skeleton, JobState.CLAIMED, 1))["affinity"]
+    assert affinity["nodeAffinity"][PREFERRED] == [weighed, {"weight": 100, "preference": {"matchFields": OFF}}]
 
 
 def test_no_secret_is_in_the_job() -> None:

@@ -44,6 +44,8 @@ class World:
         """Whether the network keeps pods from connecting to anything."""
         self.entered = False
         """Whether the network lets pods be connected to at any port."""
+        self.node = "node-1"
+        """Where new pods run."""
         self.node_ip = "192.0.2.1"
         """The address of the pods' node."""
         self.tells = True
@@ -89,7 +91,7 @@ class World:
             await runner.start()
         self.runners[job] = runner
         pod["fakeAddress"] = runner.ip
-        pod["spec"]["nodeName"] = "node-1"
+        pod["spec"]["nodeName"] = self.node
         ip = self.pod_ip or runner.ip
         pod["status"].update(phase="Running", podIP=ip, podIPs=[{"ip": ip}], hostIP=self.node_ip)
         pod["status"]["containerStatuses"] = [{"name": "runner", "image": "i", "state": {"running": {}}}]

@@ -97,6 +97,7 @@ async def test_only_a_sound_sandbox_is_given_back_as_such(house: House, report: 
     await ended(service, submission())
     await service.stop(5)
     assert house.backend.made["p-0"].sound is sound
+    assert house.backend.made["p-0"].leaky is ("gpu" in report and not sound)
 
 
 async def test_what_waits_serves_while_nothing_else_can(house: House) -> None:

@@ -92,7 +92,7 @@ class PlaybackSandbox:
     async def evidence(self) -> None:
         return None
 
-    async def release(self, *, sound: bool = False) -> None:
+    async def release(self, *, sound: bool = False, leaky: bool = False) -> None:
         return
 
 

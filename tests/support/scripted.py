@@ -94,7 +94,7 @@ class ScriptedSandbox:
         self.calls: list[dict[str, Any]] = []
         self.posts = self.connections = self.cancels = self.releases = 0
         self.journal = bytearray()
-        self.complete = self.dead = self.sound = self.not_ours = False
+        self.complete = self.dead = self.sound = self.leaky = self.not_ours = False
         self.follows = ""
         self._news = asyncio.Event()
         self._cancelled = asyncio.Event()
@@ -158,9 +158,9 @@ class ScriptedSandbox:
         """What the script blames."""
         return self.script.evidence
 
-    async def release(self, *, sound: bool = False) -> None:
+    async def release(self, *, sound: bool = False, leaky: bool = False) -> None:
         """Be gone; one that did not take the call is somebody else's."""
-        self.sound = sound
+        self.sound, self.leaky = sound, leaky
         if self.not_ours:
             return
         self.releases += 1

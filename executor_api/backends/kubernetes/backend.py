@@ -167,7 +167,13 @@ class KubernetesBackend:
     def _is_left_alone(self, job: JobSnapshot) -> bool:
         """Whether something else sees to its end: the pool, its TTL, the tenant's last call, or a rehearsal."""
         at_ease = {JobState.WAITING: True, JobState.REUSED: not job.finished, JobState.CLAIMED: False}[job.state]
-        return at_ease or job.deleting or (job.keep_finished and job.finished) or job.name in self._unclaimed.names
+        return (
+            at_ease
+            or job.deleting
+            or job.leaky
+            or (job.keep_finished and job.finished)
+            or job.name in self._unclaimed.names
+        )
 
     def _connected(self) -> tuple[Cluster, Supply]:
         if self._cluster is None or self._supply is None:

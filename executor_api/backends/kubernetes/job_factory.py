@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from executor_api.backends.base import Claim
 from executor_api.backends.kubernetes.job_template import Tree, load_skeleton
@@ -20,6 +20,15 @@ from executor_runner.protocol.tokens import sandbox_token, token_hash
 _SINGLE_USE = {"isolation": Isolation.SINGLE_USE}
 _IDLE_SPREAD = 1.5
 """A pooled sandbox is retired well before its Job's own deadline, which must not end a call it has by then."""
+
+
+class _Fate(NamedTuple):
+    """What a Job is for: the seconds until its runner has ended by itself, its state, its call, nodes to keep off."""
+
+    seconds: int
+    state: JobState
+    execution_id: str
+    keep_off: frozenset[str]
 
 
 class JobFactory:
@@ -46,33 +55,37 @@ class JobFactory:
         """The image of a template's sandboxes."""
         return template.image or self._settings.image
 
-    def for_call(self, name: str, claim: Claim) -> Tree:
-        """A Job born claimed."""
+    def for_call(self, name: str, claim: Claim, keep_off: frozenset[str] = frozenset()) -> Tree:
+        """A Job born claimed. With GPUs it keeps off these nodes while there are others."""
         reused = claim.plan.request.isolation is Isolation.REUSE
         seconds = reuse_deadline(claim.plan) if reused else claim.plan.deadline_seconds
         state = JobState.REUSED if reused else JobState.CLAIMED
-        return self._build(name, claim.plan.template, claim.plan.resources, (seconds, state, claim.execution_id))
+        fate = _Fate(seconds, state, claim.execution_id, keep_off)
+        return self._build(name, claim.plan.template, claim.plan.resources, fate)
 
-    def for_pool(self, name: str, template: Template, resources: SandboxResources) -> Tree:
-        """A Job that waits for a call. Its deadline leaves room for the longest call at the end of the longest wait."""
+    def for_pool(
+        self, name: str, template: Template, resources: SandboxResources, keep_off: frozenset[str] = frozenset()
+    ) -> Tree:
+        """A Job that waits for a call; with GPUs, on none of these nodes.
+
+        Its deadline leaves room for the longest call at the end of the longest wait.
+        """
         longest = template.start_seconds + template.max_timeout_seconds + template.grace_seconds
         seconds = ceil(_IDLE_SPREAD * template.pool.max_idle_seconds + longest)
-        return self._build(name, template, resources, (seconds, JobState.WAITING, ""))
+        return self._build(name, template, resources, _Fate(seconds, JobState.WAITING, "", keep_off))
 
-    def _build(
-        self, name: str, template: Template, resources: SandboxResources, fate: tuple[int, JobState, str]
-    ) -> Tree:
-        seconds, state, execution_id = fate
+    def _build(self, name: str, template: Template, resources: SandboxResources, fate: _Fate) -> Tree:
         values = JobValues(
             name=name,
             namespace=self._settings.namespace,
-            execution_id=execution_id,
+            execution_id=fate.execution_id,
             service_id=self._settings.service_id,
             token_hash=token_hash(self.token(name)),
             resources=resources,
-            deadline_seconds=seconds,
+            deadline_seconds=fate.seconds,
             digest=self.digest(template, resources),
-            state=state,
+            state=fate.state,
+            keep_off=fate.keep_off,
         )
         return self.owner.mark(build_job(self._skeleton(template), template, values))
 

@@ -12,6 +12,7 @@ import orjson
 
 from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.job_template import Tree
+from executor_api.backends.kubernetes.leaks import keep_off
 from executor_api.backends.kubernetes.snapshot import JobState
 from executor_api.domain.quantity import parse_quantity
 from executor_api.domain.template import SandboxResources, Template
@@ -44,6 +45,7 @@ class JobValues:
     deadline_seconds: int  # by when the runner has ended by itself, seconds after the pod's start
     digest: str
     state: JobState = JobState.CLAIMED
+    keep_off: frozenset[str] = frozenset()  # nodes
 
 
 def build_job(skeleton: Tree, template: Template, values: JobValues) -> Tree:
@@ -57,6 +59,9 @@ def build_job(skeleton: Tree, template: Template, values: JobValues) -> Tree:
     pod_metadata = spec["template"].setdefault("metadata", {})
     pod_metadata["labels"] = {**(pod_metadata.get("labels") or {}), **labels}
     _set_pod(spec["template"]["spec"], template, values, pod_deadline)
+    if values.keep_off and values.resources.gpu_count:
+        job["metadata"]["annotations"][names.KEEPS_OFF] = ",".join(sorted(values.keep_off))
+        keep_off(spec["template"]["spec"], values.keep_off, strictly=values.state is JobState.WAITING)
     return job
 
 

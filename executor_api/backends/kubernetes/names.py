@@ -17,6 +17,11 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 
 START_SECONDS = "executor-api/start-seconds"
 """Annotation of a Job: how long it may take to start, for a service that finds it after a restart."""
+KEEPS_OFF = "executor-api/keeps-off"
+"""Annotation of a Job: nodes, separated by commas, that its pod must not or should not run on."""
+GPU_LEAK = "executor-api/gpu-leak"
+"""Label of a Job, ``"true"``: GPU memory of its call did not come back. As long as it is there, pools keep off its
+pod's node."""
 KEEP_FINISHED = "executor-api/keep-finished"
 """Annotation of a Job, ``"true"``: leave it to its TTL when it is finished."""
 

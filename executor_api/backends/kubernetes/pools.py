@@ -90,7 +90,8 @@ class Pools:
         await runner_answers(self._cluster, name)
 
     async def _create(self, sandboxes: Sandboxes, name: str) -> None:
-        job = self._factory.for_pool(name, sandboxes.template, sandboxes.resources)
+        nodes = self.roster.leaks.nodes
+        job = self._factory.for_pool(name, sandboxes.template, sandboxes.resources, nodes)
         await self._cluster.create_job(job, CREATE_SECONDS)
 
     async def _retire(self, name: str) -> bool:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from executor_api.backends.base import ConnectionLostError
 from executor_api.backends.kubernetes.cache import JobCache, PodCache
 from executor_api.backends.kubernetes.classify import obstacle
+from executor_api.backends.kubernetes.leaks import Leaks
 from executor_api.backends.kubernetes.queueing import held_back
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState, PodSnapshot
 from executor_api.domain.pool import Member, Pace, Phase, Share
@@ -59,6 +60,7 @@ class Roster:
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._begun: dict[str, float] = {}  # by name: since when its pod is starting, with nothing that holds it up
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
+        self.leaks = Leaks()
         self.share = Share()
         """Which of the sandboxes are meant for this replica. Those of others are ours if they don't take them."""
         self.obstacles: dict[str, str] = {}
@@ -147,6 +149,7 @@ class Roster:
     def _look_at_job(self, job: JobSnapshot) -> None:
         lag = self._now() - job.created_at
         self._lag = lag if self._lag is None else min(self._lag, lag)
+        self.leaks.look(job, self._pods.get(job.name))
         self._consider(job.name)
         self._changed(job.template)
 
@@ -154,6 +157,7 @@ class Roster:
         self._note_beginning(pod)
         self._consider(pod.job)
         job = self._jobs.get(pod.job)
+        self.leaks.look(job, pod)
         if job is not None:
             self._changed(job.template)
 
@@ -210,7 +214,7 @@ class Roster:
                 asyncio.get_running_loop().call_later(OTHERS_SECONDS, self._changed, job.template)
 
     def _answering(self, template: str, digest: str) -> list[str]:
-        return [name for name, its in self._ready.items() if its.template == template and self._digest(name) == digest]
+        return [name for name, its in self._ready.items() if its.template == template and self._is_fit(name, digest)]
 
     def _is_ours(self, name: str) -> bool:
         """Meant for us, or not taken by the one it was meant for: each replica reckons the same."""
@@ -221,7 +225,8 @@ class Roster:
     def _member(self, job: JobSnapshot) -> Member:
         pod = self._pods.get(job.name)
         since = self._now() - self.age(job.created_at)
-        return Member(job.name, job.digest, self._phase(job, pod), since, self._obstacle(job, pod))
+        unfit = self.leaks.make_unfit(job, pod)
+        return Member(job.name, job.digest, self._phase(job, pod), since, self._obstacle(job, pod), unfit)
 
     def _phase(self, job: JobSnapshot, pod: PodSnapshot | None) -> Phase:
         ours = job.name in self._taken and job.name not in self._others
@@ -245,13 +250,13 @@ class Roster:
         found = obstacle(pod)
         return found.evidence.message if found is not None else ""
 
-    def _digest(self, name: str) -> str:
+    def _is_fit(self, name: str, digest: str) -> bool:
         job = self._jobs.get(name)
-        return job.digest if job is not None else ""
+        return job is not None and job.digest == digest and not self.leaks.make_unfit(job, self._pods.get(name))
 
     @staticmethod
     def _is_waiting(job: JobSnapshot) -> bool:
         return job.state is JobState.WAITING and not job.deleting and not job.gone
 
     def _is_pooled(self, job: JobSnapshot) -> bool:
-        return not job.deleting and (job.state is JobState.WAITING or job.name in self._taken)
+        return not job.deleting and not job.leaky and (job.state is JobState.WAITING or job.name in self._taken)

@@ -23,6 +23,7 @@ from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, RunnerRequest, was_not_sent
 from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
 from executor_api.backends.kubernetes.images import ImageHealth
+from executor_api.backends.kubernetes.leaks import mark_operations
 from executor_api.backends.kubernetes.own_pod import OwnPod
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.backends.kubernetes.startup import Startup
@@ -190,14 +191,18 @@ class KubernetesSandbox:
         """Why somebody outside told it to end."""
         return await remains.cause(self._cluster, self._own)
 
-    async def release(self, *, sound: bool = False) -> None:
-        """Let the runner leave and delete the Job, unless its template keeps finished ones. Never raises."""
+    async def release(self, *, sound: bool = False, leaky: bool = False) -> None:
+        """Let the runner leave and delete the Job, unless its template keeps finished ones. Never raises.
+
+        The Job of a ``leaky`` one stays for a while and tells all replicas of its node.
+        """
         if self._released:
             return
         self._released = True
         if await self._ties.kept(sound=sound):
             return
-        if self._identity.keep_finished and self.pod is not None:
+        marked = leaky and await self._cluster.patch_job(self._identity.job, mark_operations())
+        if marked or (self._identity.keep_finished and self.pod is not None):
             await self._tell_done()
             return
         _, deleted = await asyncio.gather(self._tell_done(), self._cluster.delete_job(self._identity.job))

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from executor_api.backends.kubernetes import names
+from executor_runner.protocol import GPUS_ENV
 
 Raw = Mapping[str, Any]
 
@@ -113,6 +114,9 @@ class JobSnapshot:
     conditions: tuple[Condition, ...]
     queue: str = ""
     suspended: bool = False
+    has_gpus: bool = False  # of its own
+    leaky: bool = False  # their memory has not come back
+    keeps_off: frozenset[str] = frozenset()  # nodes
     gone: bool = False
 
     @property
@@ -164,6 +168,7 @@ def parse_job(job: Raw) -> JobSnapshot:
     """Read one of our Jobs."""
     metadata = job["metadata"]
     annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    runner = job["spec"]["template"]["spec"]["containers"][0]
     return JobSnapshot(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -174,11 +179,14 @@ def parse_job(job: Raw) -> JobSnapshot:
         created_at=_epoch(metadata["creationTimestamp"]),
         start_seconds=_number(annotations.get(names.START_SECONDS)),
         keep_finished=annotations.get(names.KEEP_FINISHED) == "true",
-        image=job["spec"]["template"]["spec"]["containers"][0]["image"],
+        image=runner["image"],
         deleting="deletionTimestamp" in metadata,
         conditions=_conditions(job.get("status") or {}),
         queue=labels.get(names.QUEUE, ""),
         suspended=bool(job["spec"].get("suspend")),
+        has_gpus=any(item["name"] == GPUS_ENV for item in runner.get("env") or ()),
+        leaky=names.GPU_LEAK in labels,
+        keeps_off=frozenset(filter(None, annotations.get(names.KEEPS_OFF, "").split(","))),
     )
 
 

@@ -75,7 +75,7 @@ class Supply:
     async def make(self, name: str, claim: Claim) -> KubernetesSandbox:
         """One made at once. Raises `SandboxFailedError` and `UnavailableError`."""
         began = self._cluster.clock()
-        await self._cluster.create_job(self._factory.for_call(name, claim))
+        await self._cluster.create_job(self._factory.for_call(name, claim, self.pools.roster.leaks.nodes))
         identity = self._identity(name, claim, Start.COLD, create_ms=(self._cluster.clock() - began) * 1000)
         ties = TenantTies(self._new(name, claim), claim, self._shelf) if _is_reuse(claim.plan) else Ties()
         return KubernetesSandbox(self._cluster, identity, self._images, ties, self._starts)

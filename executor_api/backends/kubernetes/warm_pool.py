@@ -59,6 +59,10 @@ class WarmPool:
         return self.sandboxes.template.name
 
     @property
+    def _has_gpus(self) -> bool:
+        return self.sandboxes.resources.gpu_count > 0
+
+    @property
     def waiting_calls(self) -> int:
         """Calls that wait for a sandbox here."""
         return len(self._waiters)
@@ -140,7 +144,7 @@ class WarmPool:
             replacement_seconds=pace.replacement_seconds,
             refill_per_second=pace.refill_per_second,
             changed_at=self.sandboxes.changed_at,
-            problems=self._problems(members),
+            problems=(*self._problems(members), *(self.roster.leaks.sentences() if self._has_gpus else ())),
         )
 
     def _current(self) -> list[Member]:

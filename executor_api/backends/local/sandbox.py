@@ -93,8 +93,9 @@ class LocalSandbox:
         """Only the service itself ends a local sandbox from outside."""
         return None
 
-    async def release(self, *, sound: bool = False) -> None:
+    async def release(self, *, sound: bool = False, leaky: bool = False) -> None:
         """Give a sound one back; else close the socket, and what still runs behind it is killed."""
+        del leaky  # it has no GPUs of its own
         if self._released:
             return
         self._released = True
