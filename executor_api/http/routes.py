@@ -92,7 +92,7 @@ class Api:
     async def cancel(self, request: Request) -> Response:
         """End one execution. Asking again, or too late, does no harm."""
         caller = caller_of(request)
-        execution = await self.service.cancel(caller.tenant, request.path_params["execution_id"])
+        execution = await self.service.cancel(caller.tenant, request.path_params["execution_id"], _origin(request))
         status_code = 200 if execution.status.finished else 202
         if Scope.READ in caller.scopes:
             answer = await self._render(execution, status_code)
@@ -151,7 +151,7 @@ class Api:
         return Submission(
             request=parsed,
             tenant=caller.tenant,
-            origin=Origin(caller.name, caller.way, address_of(request.scope)),
+            origin=_origin(request),
             idempotency_key=key,
             traceparent=headers.traceparent(request.headers.get("traceparent")),
         )
@@ -195,6 +195,11 @@ async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
 def _event_stream(chunks: AsyncIterator[bytes], location: str = "") -> Response:
     more = {"Location": location} if location else {}
     return StreamingResponse(chunks, headers={**sse.HEADERS, **more}, media_type="text/event-stream")
+
+
+def _origin(request: Request) -> Origin:
+    caller = caller_of(request)
+    return Origin(caller.name, caller.way, address_of(request.scope))
 
 
 def _is_small(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""The audit log: a line for each execution that ended, and for requests that were refused."""
+"""The audit log: a line for each execution that ended or was to end, and for requests that were refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from executor_api.domain.audit import execution_line
-from executor_api.domain.caller import Caller
+from executor_api.domain.caller import Caller, Origin
 from executor_api.domain.execution import Execution
 from executor_api.domain.template import Plan
 from executor_api.domain.token_bucket import TokenBucket
@@ -54,6 +54,17 @@ class Audit:
     def ended(self, execution: Execution, plan: Plan | None) -> None:
         """An execution has its outcome. ``plan`` is None if its template does not accept it any more."""
         self.write("execution", **execution_line(execution, plan.resources if plan is not None else None))
+
+    def cancelled(self, execution: Execution, by: Origin | None) -> None:
+        """Somebody wants its end: the first who asked for it."""
+        self.write(
+            "cancel",
+            execution=execution.id,
+            tenant=execution.tenant,
+            caller=by and by.caller,
+            way=by and by.way,
+            address=by and by.address,
+        )
 
     def refused(self, refusal: Refusal) -> None:
         """A request was refused. A flood of them is a line a second, which says how many had none since the last."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 
 from executor_api.backends.base import Backend, Health
+from executor_api.domain.caller import Origin
 from executor_api.domain.execution import Event, Execution, Output
 from executor_api.domain.explain import Explanation, Surroundings, explain
 from executor_api.domain.history import steps
@@ -166,10 +167,15 @@ class ExecutionService:
         """Events numbered above ``after``, then those to come, until FINISHED. The first raises `NotFoundError`."""
         return self._ledger.follow(tenant, execution_id, after)
 
-    async def cancel(self, tenant: str, execution_id: str) -> Execution:
-        """Ask for its end; finished executions stay as they are. Raises `NotFoundError` and `UnavailableError`."""
-        await self._ledger.owned(tenant, execution_id)
+    async def cancel(self, tenant: str, execution_id: str, by: Origin | None = None) -> Execution:
+        """Ask for its end; finished executions stay as they are. ``by`` is for the audit log.
+
+        Raises `NotFoundError` and `UnavailableError`.
+        """
+        before = await self._ledger.owned(tenant, execution_id)
         await asyncio.shield(self._spawn(self._replica.cancel(execution_id)))
+        if not before.status.finished and not before.cancel_requested:
+            self.audit.cancelled(before, by)
         return await self._ledger.record(execution_id)
 
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None) -> Page:

@@ -91,6 +91,20 @@ async def test_a_repeated_request_is_no_second_execution(service: Service) -> No
     assert len(service.audit) == 1
 
 
+async def test_who_cancels_is_a_line(service: Service) -> None:
+    """Once, however often it is asked; an execution that is over is not cancelled."""
+    execution_id = await service.waiting(**bearer("ann"))
+    for _ in range(2):
+        await service.client.delete(f"/executions/{execution_id}", headers=bearer("ann"))
+    service.backend.release.set()
+    await service.client.get(f"/executions/{execution_id}", headers={"Prefer": "wait=9", **bearer("ann")})
+    await service.client.delete(f"/executions/{execution_id}", headers=bearer("ann"))
+    who = {"tenant": "ann", "caller": "ann1", "way": "api-keys", "address": "127.0.0.1"}
+    assert [line for line in service.audit if line["event"] == "cancel"] == [
+        {"event": "cancel", "execution": execution_id, **who}
+    ]
+
+
 async def test_refusals_are_lines_too(service: Service) -> None:
     """Without a key, and with one that lacks the scope: who, if that is known, from where, and what was asked for."""
     for headers in ({"Authorization": f"Bearer {HUSH}"}, bearer("ann")):
