@@ -29,6 +29,8 @@ def monitor(port: int, address: str, proc: str) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # of all threads from here on; `sigwait` takes them
     from executor_api.processes.endpoint import Endpoint  # noqa: PLC0415 - --help does not need it
+    from executor_api.processes.gpu import Gpus  # noqa: PLC0415 - the same
+    from executor_api.processes.gpu_exporter import GpuMetrics  # noqa: PLC0415 - the same
     from executor_api.processes.monitor import Monitor  # noqa: PLC0415 - the same
     from executor_api.processes.process_table import read_process  # noqa: PLC0415 - the same
     from executor_api.processes.scope import Machine  # noqa: PLC0415 - the same
@@ -37,12 +39,13 @@ def monitor(port: int, address: str, proc: str) -> None:
     configure_logging("auto", "info")
     if read_process(1, proc) is None:
         raise Refused(f"{proc} is no proc file system, it has no process 1; name one with --proc")
-    watching = Monitor(Machine(proc))
+    watching, gpus = Monitor(Machine(proc)), GpuMetrics(Gpus(proc))
     try:
-        endpoint = Endpoint(address, port, watching)
+        endpoint = Endpoint(address, port, watching, gpus)
     except ConfigurationError as error:
         raise Refused(str(error)) from error
     watching.start()
+    gpus.start()
     endpoint.serve_in_background()
     tell(f"exporting the processes of this machine at {endpoint.url}/metrics")
     signal.sigwait(_ENDING)

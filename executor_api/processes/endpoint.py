@@ -14,6 +14,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from executor_api.errors import ConfigurationError
 from executor_api.processes.exporter import ProcessMetrics
@@ -27,7 +28,7 @@ _PAUSE_SECONDS = 0.1
 
 
 class Endpoint(TCPServer):
-    """Takes connections from the start, and answers once `serve_in_background` was called.
+    """Takes connections from the start, and answers once `serve_in_background` was called. ``others``: more metrics.
 
     Raises `ConfigurationError` if it can't listen there.
     """
@@ -35,10 +36,11 @@ class Endpoint(TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, address: str, port: int, monitor: Monitor) -> None:
+    def __init__(self, address: str, port: int, monitor: Monitor, *others: Collector) -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(ProcessMetrics(lambda: monitor.watched))
+        for collector in (ProcessMetrics(lambda: monitor.watched), *others):
+            registry.register(collector)
         try:
             self.address_family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((address, port), partial(_Answer, registry, monitor))

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from support import read_gpus
 from support.nvml import Gpus
 from support.proc_tree import ProcTree
@@ -113,6 +116,38 @@ def test_a_driver_that_comes_later_is_found(gpus: Gpus, proc: ProcTree) -> None:
         assert asked.read() == {"devices": [], "problem": "NVIDIA's driver: Driver Not Loaded"}
         gpus.say("device 0 8000000000")
         assert len(asked.read()["devices"]) == 1
+
+
+def test_the_monitor_exports_memory_of_the_dead(gpus: Gpus, proc: ProcTree) -> None:
+    """Each device by its id: its size, what is in use of it, and what is held for a process that has ended."""
+    gpus.say("device 0 8000000000", "device 1 8000000000", "used 1 500", "process 1 14 400")
+    found = _exported(proc, gpus.environ)
+    assert {name: value for name, value in found.items() if "timestamp" not in name[0]} == {
+        ("agent_gpu_memory_bytes", "GPU-0"): 8e9,
+        ("agent_gpu_memory_bytes", "GPU-1"): 8e9,
+        ("agent_gpu_memory_used_bytes", "GPU-0"): 0,
+        ("agent_gpu_memory_used_bytes", "GPU-1"): 500,
+        ("agent_gpu_memory_lost_bytes", "GPU-0"): 0,
+        ("agent_gpu_memory_lost_bytes", "GPU-1"): 400,
+    }
+    assert time.time() - found["agent_gpu_last_reading_timestamp_seconds", None] < 60
+
+
+def _exported(proc: ProcTree, environ: dict[str, str]) -> dict[tuple[str, str | None], float]:
+    """Metrics of GPUs, once the monitor has read any."""
+    command = [sys.executable, "-m", "executor_api", "monitor", "--port", "0", "--proc", str(proc)]
+    with subprocess.Popen(command, env={**os.environ, **environ}, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            url = process.stderr.readline().split()[-1]
+            until = time.monotonic() + 20
+            while "agent_gpu" not in (text := httpx.get(url).text):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        finally:
+            process.kill()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name, sample.labels.get("uuid")): sample.value for sample in samples if "agent_gpu" in sample.name}
 
 
 def test_without_driver_or_binding_that_is_said(tmp_path: Path, proc: ProcTree) -> None:

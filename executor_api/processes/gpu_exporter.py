@@ -1,0 +1,59 @@
+"""What Prometheus scrapes of a machine's GPUs: the last reading. Machines without any export nothing of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from executor_api.processes.gpu import GpuReading, Gpus
+
+_SECONDS = 15.0
+"""Between two readings."""
+
+
+class GpuMetrics(Collector):
+    """A collector for a registry. It reads in a thread of its own: a driver in trouble may never answer."""
+
+    def __init__(self, gpus: Gpus) -> None:
+        self._gpus = gpus
+        self._last, self._at = GpuReading(()), 0.0
+
+    def start(self) -> None:
+        """Start reading. The thread ends with the process."""
+        threading.Thread(target=self._run, name="gpus", daemon=True).start()
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: there may be no reading yet."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The last reading as it was."""
+        devices = self._last.devices
+        if not devices:
+            return
+        for name, text, figures in (
+            ("agent_gpu_memory_bytes", "Memory of a GPU.", [device.total_bytes for device in devices]),
+            ("agent_gpu_memory_used_bytes", "In use of it.", [device.used_bytes for device in devices]),
+            (
+                "agent_gpu_memory_lost_bytes",
+                "Of that, held for processes that have ended: gone, or zombies.",
+                [device.lost_bytes for device in devices],
+            ),
+        ):
+            family = GaugeMetricFamily(name, text, labels=["uuid"])
+            for device, figure in zip(devices, figures, strict=True):
+                family.add_metric([device.uuid], figure)
+            yield family
+        text = "When the last reading ended; a driver in trouble gives no other."
+        yield GaugeMetricFamily("agent_gpu_last_reading_timestamp_seconds", text, value=self._at)
+
+    def _run(self) -> None:
+        rest = threading.Event()
+        while True:
+            self._last, self._at = self._gpus.read(), time.time()
+            rest.wait(_SECONDS)
