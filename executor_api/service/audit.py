@@ -51,9 +51,13 @@ class Audit:
         self._buckets = Buckets(monotonic)
         self._left_out: Counter[str] = Counter()
 
-    def ended(self, execution: Execution, plan: Plan | None) -> None:
-        """An execution has its outcome. ``plan`` is None if its template does not accept it any more."""
-        self.write("execution", **execution_line(execution, plan.resources if plan is not None else None))
+    def ended(self, execution: Execution, plan: Plan | None, *, stored: bool) -> None:
+        """An execution has its outcome. ``plan`` is None if its template does not accept it any more.
+
+        Where the store does not have the outcome, whoever settles the execution anew tells of it again.
+        """
+        line = execution_line(execution, plan.resources if plan is not None else None)
+        self.write("execution", **line, stored=stored)
 
     def cancelled(self, execution: Execution, by: Origin | None) -> None:
         """Somebody wants its end: the first who asked for it."""

@@ -85,8 +85,6 @@ class Drive:
             await self._settle_our_failure(error)
         finally:
             self._leave()
-        await asyncio.sleep(0)  # who waited for the outcome goes first
-        self._count()
         await self._release()
 
     async def cancel(self) -> None:
@@ -233,6 +231,7 @@ class Drive:
     def _leave(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
+        self._count()  # at once: nothing that ends us now shall keep the line from the audit log
         if self.live.record.status.finished or self.live.parted:
             self._on_settled(self)
 
@@ -251,10 +250,10 @@ class Drive:
 
     def _count(self) -> None:
         record = self.live.record
-        if record.result_source is not None:
+        if record.status.finished and record.result_source is not None:
             self._workplace.metrics.finished(record)
             self._workplace.metrics.result_source(record.result_source)
-            self._workplace.audit.ended(record, self._assignment.plan)
+            self._workplace.audit.ended(record, self._assignment.plan, stored=self.live.is_stored)
 
     async def _release(self) -> None:
         """Give the sandbox back, unless the store lacks the outcome: then a restart finds the truth in it."""

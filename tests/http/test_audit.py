@@ -63,6 +63,7 @@ async def test_an_execution_is_one_line_without_its_contents(service: Service) -
         "pod": None,
         "pod_uid": None,
         "node": None,
+        "stored": True,
     }
 
 

@@ -24,7 +24,10 @@ class Lines(list[dict[str, object]]):
 
 
 async def test_who_it_was_is_still_known_after_a_restart(house: House) -> None:
-    """The service that settles an execution writes its line, with the caller that another service let in."""
+    """The service that settles an execution writes its line, with the caller that another service let in.
+
+    Also where it is stopped as soon as the outcome is known.
+    """
     gate, lines = asyncio.Event(), Lines()
     house.backend.script = lambda _id: Script(frames=[gate])
     service = await house.open()
@@ -34,9 +37,9 @@ async def test_who_it_was_is_still_known_after_a_restart(house: House) -> None:
     successor.audit.write = lines.write
     gate.set()
     await successor.wait(execution.id, 10)
-    await asyncio.sleep(0.1)  # those who wait for the outcome go first
+    await successor.stop(0)
     (line,) = lines
-    assert (line["execution"], line["status"]) == (execution.id, "succeeded")
+    assert (line["execution"], line["status"], line["stored"]) == (execution.id, "succeeded", True)
     assert (line["caller"], line["way"], line["address"]) == (ORIGIN.caller, ORIGIN.way, ORIGIN.address)
 
 

@@ -111,14 +111,20 @@ async def test_a_store_that_refuses_for_a_moment_delays_the_outcome_only(house: 
 
 
 async def test_a_fault_in_settling_leaves_nobody_waiting(house: House) -> None:
-    """Where even the failure can't be settled, it is told from memory; a restart settles the record for good."""
+    """Where even the failure can't be settled, it is told from memory; a restart settles the record for good.
+
+    The audit log says that the store lacks what was told.
+    """
+    stored: list[object] = []
     service = await house.open(BrokenStore(house.data_dir / "executions.sqlite3"))
+    service.audit.write = lambda _event, **fields: stored.append(fields["stored"])
     accepted = await service.submit(submission())
     events = await history(service, accepted)
     told = await service.get(accepted.tenant, accepted.id)
     assert (told.status, told.outcome.reason) == (Status.FAILED, Reason.SANDBOX_LOST)
     assert events[-1].kind is EventKind.FINISHED
     await service.stop(5)
+    assert stored == [False]
     again = await house.open()
     assert (await again.wait(told.id, 10)).status.finished
 
