@@ -76,6 +76,8 @@ def _at(path: str, value: Any) -> Values:
         ("probes.liveness", {"periodSecond": 1}, "/probes/liveness'"),
         ("autoscaling.maxReplicas", "10", "/autoscaling/maxReplicas': got string"),
         ("metrics.serviceMonitor.interval", 30, "/metrics/serviceMonitor/interval': got number"),
+        ("monitor.namespaces", "x", "/monitor': additional properties 'namespaces' not allowed"),
+        ("monitor.tolerations", [{"keys": "a"}], "/monitor/tolerations/0'"),
         ("extraEnv", {"A": "1"}, "/extraEnv': got object, want array"),
         ("extraEnv", [{"name": "A", "value": 1}], "/extraEnv/0/value': got number, want string"),
         ("jobTemplates", {"gpu.yaml": "x"}, "invalid propertyName 'gpu.yaml'"),
@@ -118,6 +120,10 @@ def test_typing_error_is_named(path: str, value: Any, message: str) -> None:
         (
             {"sandbox": {"namespace": {"name": "ns"}, "admissionPolicy": {"enabled": True}}},
             "sandbox.admissionPolicy.enabled: it would keep the service's own pods out",
+        ),
+        (
+            {"monitor": {"enabled": True, "namespace": {"name": "x-executor-sandboxes"}}},
+            "monitor.namespace.name: sandboxes live there",
         ),
         ({"dispatch": "proxy"}, "networkPolicy.sandboxFrom: with dispatch: proxy the API server calls the runners"),
         ({"templates": {"gpu": {"job_template": "gpu.yaml.j2"}}}, 'there is no "gpu.yaml.j2" in jobTemplates'),

@@ -45,6 +45,9 @@
 {{- if and (eq $v.dispatch "proxy") $v.networkPolicy.enabled (not $v.networkPolicy.sandboxFrom) -}}
 {{- fail "networkPolicy.sandboxFrom: with dispatch: proxy the API server calls the runners; allow its addresses here, such as [{ipBlock: {cidr: 10.0.0.1/32}}]" -}}
 {{- end -}}
+{{- if and $v.monitor.enabled (eq (include "executor.monitorNamespace" .) (include "executor.sandboxNamespace" .)) -}}
+{{- fail "monitor.namespace.name: sandboxes live there, and Pod Security restricted keeps the monitor out; give it another namespace" -}}
+{{- end -}}
 {{- $ways := list -}}
 {{- range $v.networkPolicy.egress -}}
 {{- if has .name $ways -}}
