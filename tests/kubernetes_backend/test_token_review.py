@@ -210,6 +210,31 @@ async def test_a_flood_of_forged_tokens(way: ServiceAccountTokens, reviews: Fake
     assert await way.caller(reviews.token())
 
 
+async def test_a_flood_does_not_keep_out_a_token_that_was_good(
+    way: ServiceAccountTokens, reviews: FakeTokenReviews, clock: Clock
+) -> None:
+    """It is asked about again while forged ones take all places of their own."""
+    token = reviews.token()
+    assert await way.caller(token) is not None
+    clock.seconds += GOOD_SECONDS + 1
+    reviews.answering.clear()
+    claims: dict[str, object] = {"aud": [AUDIENCE], "exp": EXPIRES, "sub": AGENT}
+    forged = [written({**claims, "jti": number}) for number in range(MOST_WAITING)]
+    flood = asyncio.gather(*(way.caller(token) for token in forged), return_exceptions=True)
+    await _asked_at_once(reviews, AT_ONCE)
+    again = asyncio.create_task(way.caller(token))
+    await _asked_at_once(reviews, AT_ONCE + 1)
+    reviews.answering.set()
+    assert await again is not None
+    await flood
+
+
+async def _asked_at_once(reviews: FakeTokenReviews, count: int) -> None:
+    async with asyncio.timeout(5):
+        while reviews.at_once < count:  # noqa: ASYNC110 - the fake wakes nobody
+            await asyncio.sleep(0.01)
+
+
 async def test_a_busy_api_server(world: World, way: ServiceAccountTokens, reviews: FakeTokenReviews) -> None:
     """One that is busy is asked once more; one that stays so is as good as none."""
     world.api.fail("POST", PATH, lambda: status(429, "TooManyRequests", "busy"))

@@ -20,7 +20,7 @@ BAD_SECONDS = 5.0
 """The same for a refusal."""
 MOST_REMEMBERED = 4096
 AT_ONCE = 8
-"""Reviews at a time: what anybody sends must not become a load on the API server."""
+"""Reviews at a time: what anybody sends must not become a load on the API server. And as many of known tokens."""
 MOST_WAITING = 256
 WAIT_SECONDS = 10.0
 """For a turn and the answer."""
@@ -29,7 +29,7 @@ _SCOPES = frozenset({Scope.EXECUTE, Scope.READ})
 
 Moment = Callable[[], float]
 _Memory = dict[bytes, tuple[float, Caller | None]]
-"""By the hash of a token: until when what was said of it holds, and who it is."""
+"""By the hash of a token: until when what was said of it holds, and who it is. It is known for longer."""
 
 
 class Reviewer(Protocol):
@@ -63,6 +63,7 @@ class ServiceAccountTokens(Way):
         self._bad: _Memory = {}  # apart: a flood of bad ones must not push out the good
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots_of_known = asyncio.Semaphore(AT_ONCE)
 
     async def caller(self, credentials: str) -> Caller | None:
         """The service account, for its namespace. Raises `UnavailableError` if the API server can't be asked."""
@@ -101,23 +102,29 @@ class ServiceAccountTokens(Way):
         return expires - self._now()
 
     def _answer(self, key: bytes, token: str, expires: float) -> asyncio.Task[Caller | None]:
-        """What the API server says: asked once for all who send the same token meanwhile."""
+        """What the API server says: asked once for all who send the same token meanwhile.
+
+        A token that was good before does not wait with those that anybody can have made up.
+        """
         if key not in self._asking:
-            if len(self._asking) >= MOST_WAITING:
+            known = key in self._good
+            if not known and len(self._asking) >= MOST_WAITING:
                 raise UnavailableError("too many tokens wait to be reviewed")
-            task = self._asking[key] = asyncio.create_task(self._ask(key, token, expires))
+            slots = self._slots_of_known if known else self._slots
+            task = self._asking[key] = asyncio.create_task(self._ask(key, token, expires, slots))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())  # who asked may have left
         return self._asking[key]
 
-    async def _ask(self, key: bytes, token: str, expires: float) -> Caller | None:
+    async def _ask(self, key: bytes, token: str, expires: float, slots: asyncio.Semaphore) -> Caller | None:
         try:
-            async with asyncio.timeout(WAIT_SECONDS), self._slots:
+            async with asyncio.timeout(WAIT_SECONDS), slots:
                 account = _ACCOUNT.fullmatch(await self._reviewer.review(token) or "")
         except TimeoutError:
             raise UnavailableError("too many tokens wait to be reviewed") from None
         finally:
             del self._asking[key]
         if account is None:
+            self._good.pop(key, None)
             _remember(self._bad, key, self._clock() + BAD_SECONDS, None)
             return None
         caller = Caller(account[1], account[2], _SCOPES, way="token-review")
