@@ -153,6 +153,10 @@ bench-hostile: $(READY)  ## Measure on this machine what hostile clients do to g
 bench-monitor: $(READY)  ## Measure what the process monitor costs at 30,000 processes, one of which blocks its readers
 	PYTHONPATH=tests $(BIN)/python benchmarks/monitor.py
 
+.PHONY: bench-threads
+bench-threads: $(READY)  ## Run tools under 30 threads, with subprocess.run and with Executor.local(): what is left of each
+	PYTHONPATH=tests $(BIN)/python benchmarks/tool_threads.py
+
 .PHONY: fuzz
 fuzz: $(READY)  ## Send 10,000 requests made from the OpenAPI document, and hold the answers against it
 	EXECUTOR_FUZZ_CASES=10000 EXECUTOR_FUZZ_SEED=$$(date +%s) $(BIN)/pytest -rP tests/fuzz
