@@ -31,7 +31,8 @@ def _try(folder: Path, groups: list[dict[str, Any]], tests: list[dict[str, Any]]
 
 
 def _test(series: dict[str, str], alerts: list[dict[str, Any]]) -> dict[str, Any]:
-    samples = [{"series": name, "values": str(values)} for name, values in series.items()]
+    assert all(isinstance(values, str) for values in series.values()), "YAML takes 0x10 for 16: quote it"
+    samples = [{"series": name, "values": values} for name, values in series.items()]
     return {"interval": "30s", "input_series": samples, "alert_rule_test": alerts}
 
 

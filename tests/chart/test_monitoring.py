@@ -23,6 +23,8 @@ from chart.pods import of_kind
 from chart.promtool import needs_promtool, promtool
 from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_api.http.metrics import OUTCOMES
+from executor_api.processes.gpu import Device, GpuReading, Gpus
+from executor_api.processes.gpu_exporter import GpuMetrics
 
 _NAME = re.compile(r"\b(?:executor|agent|process)_[a-z_]+")
 _ENDINGS = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
@@ -30,12 +32,13 @@ _ENDINGS = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """All names that a scrape of the monitor or of the service shows; with a cluster there are some more."""
+    """All names that a scrape of the monitor or of the service shows; a cluster and GPUs add some."""
     folder = tmp_path_factory.mktemp("data")
     on_a_cluster = CollectorRegistry()
     ClusterMetrics(on_a_cluster)
     return {
         *_names(on_a_cluster.collect()),
+        *_names(_of_gpus()),
         *_names(_scrape(folder, "monitor", "--port", "0")),
         *_names(_scrape(folder, "serve", "--port", "0", "--data-dir", str(folder))),
     }
@@ -59,6 +62,23 @@ def _scrape(folder: Path, *words: str) -> list[Metric]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+class _OneGpu(Gpus):
+    """A machine that has one."""
+
+    def read(self) -> GpuReading:
+        return GpuReading((Device("GPU-1", "H100", 80, 40, ()),))
+
+
+def _of_gpus() -> list[Metric]:
+    exporter = GpuMetrics(_OneGpu())
+    exporter.start()
+    deadline = time.monotonic() + 60
+    while not (found := list(exporter.collect())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
 
 
 def _names(metrics: Iterable[Metric]) -> Iterator[str]:
