@@ -178,12 +178,6 @@ def test_figures_of_a_real_agent_are_those_counted_otherwise(tmp_path: Path) -> 
     """Its zombies and its processes in D state, by name and by function, equal what psutil and the kernel say."""
     monitor = Monitor(Tree(os.getpid()))
     with naive_agent(tmp_path, "naive-agent", zombies=40, stuck=5, descriptors=150) as agent:
-
-        def all_there() -> bool:
-            below = psutil.Process(agent).children(recursive=True)
-            return [child.status() for child in below].count(psutil.STATUS_DISK_SLEEP) == 5
-
-        wait_until(all_there)
         monitor.look()
         look = monitor.look()
         machine = Monitor(Machine()).look()

@@ -7,8 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 _CODE = """
 import os, sys, time
@@ -28,7 +32,7 @@ time.sleep(1000)
 
 @contextlib.contextmanager
 def naive_agent(folder: Path, name: str, *, zombies: int = 0, stuck: int = 0, descriptors: int = 0) -> Iterator[int]:
-    """Let it live for a while; yields its pid. ``name`` is its command's, 15 characters at most."""
+    """Let it live for a while; yields its pid once all is as told. ``name``: its command's, 15 characters at most."""
     fifo = folder / "fifo"
     os.mkfifo(fifo)
     command = [sys.executable, "-c", _CODE, name, str(zombies), str(stuck), str(fifo), str(descriptors)]
@@ -36,7 +40,17 @@ def naive_agent(folder: Path, name: str, *, zombies: int = 0, stuck: int = 0, de
         assert agent.stdout is not None
         try:
             assert agent.stdout.readline() == b"ready\n"
+            _wait_for({psutil.STATUS_ZOMBIE: zombies, psutil.STATUS_DISK_SLEEP: stuck}, agent.pid)
             yield agent.pid
         finally:
             os.killpg(agent.pid, signal.SIGKILL)
             fifo.unlink()
+
+
+def _wait_for(states: dict[str, int], agent: int) -> None:
+    """Until its children have ended or sleep, and those of them that wait for a child to open the FIFO."""
+    expected = Counter({**states, psutil.STATUS_SLEEPING: states[psutil.STATUS_DISK_SLEEP]})
+    deadline = time.monotonic() + 60
+    while Counter(child.status() for child in psutil.Process(agent).children(recursive=True)) != expected:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
