@@ -12,9 +12,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from executor_api.domain.fields import Quantity
 from executor_api.domain.pool_settings import PoolSettings, ReuseLimits, StrictModel
 from executor_api.domain.quantity import parse_bytes, parse_quantity
-from executor_api.domain.request import MAX_TIMEOUT, ExecutionRequest, Isolation, Quantity
+from executor_api.domain.request import MAX_TIMEOUT, ExecutionRequest, Isolation
 from executor_api.errors import FieldProblem, InvalidRequestError
 
 MIB = 1024 * 1024
