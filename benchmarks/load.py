@@ -12,6 +12,7 @@ KUBECONFIG=... make bench-pool                                     # W1 to W5 an
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import apiserver
@@ -70,6 +71,18 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("workloads", nargs="+", choices=[*WORKLOADS, "all"], metavar="WORKLOAD", help="W1 to W7, or all")
+    _add_service(add)
+    _add_load(add)
+    add("--results", type=Path, default=RESULTS, help="folder of the raw figures")
+    add("--call-timeout", type=float, default=120.0, help="seconds until a call without an answer counts as broken")
+    arguments = parser.parse_args()
+    if "all" in arguments.workloads:
+        arguments.workloads = list(WORKLOADS)
+    return arguments
+
+
+def _add_service(add: Callable[..., argparse.Action]) -> None:
+    """Which service is loaded."""
     add("--url", help="a service that runs; without it one is started")
     add("--api-key", default="")
     add("--pid", type=int, default=0, help="the service's process, if it runs here")
@@ -82,6 +95,10 @@ def _arguments() -> argparse.Namespace:
         default=[],
         help="one more word for executor-api serve, as --serve-flag=--dispatch --serve-flag=proxy",
     )
+
+
+def _add_load(add: Callable[..., argparse.Action]) -> None:
+    """What it is loaded with."""
     add("--pool", type=int, default=20, help="sandboxes that wait")
     add("--template", default="default")
     add("--calls", type=int, default=200, help="W1 and W7")
@@ -102,12 +119,6 @@ def _arguments() -> argparse.Namespace:
     add("--connections", type=int, default=4, help="W6")
     add("--litter", action="store_true", help="W6: one more connection whose calls leave a process each")
     add("--seed", type=int, default=1, help="of the arrivals of W5")
-    add("--results", type=Path, default=RESULTS, help="folder of the raw figures")
-    add("--call-timeout", type=float, default=120.0, help="seconds until a call without an answer counts as broken")
-    arguments = parser.parse_args()
-    if "all" in arguments.workloads:
-        arguments.workloads = list(WORKLOADS)
-    return arguments
 
 
 if __name__ == "__main__":
