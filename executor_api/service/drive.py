@@ -231,7 +231,8 @@ class Drive:
     def _leave(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
-        self._count()  # at once: nothing that ends us now shall keep the line from the audit log
+        # Who waits for the outcome goes first, and nothing that ends us now keeps the line from the audit log.
+        asyncio.get_running_loop().call_soon(self._count)
         if self.live.record.status.finished or self.live.parted:
             self._on_settled(self)
 
