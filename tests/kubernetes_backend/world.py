@@ -80,7 +80,7 @@ class World:
 
     async def run_pod(self, job: str) -> FakeRunner:
         """Start a runner and let the pod show it."""
-        pod = self.pod(job)
+        pod = await self.pod(job)
         env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
         runner = FakeRunner(self._addresses(), env[TOKEN_HASH_ENV], pod["metadata"]["uid"])
         runner.walled, runner.elsewhere, runner.tells = self.walled, self.pod_ip is not None, self.tells
@@ -116,15 +116,17 @@ class World:
         self._strangers.append(runner)
         return address
 
-    def pod(self, job: str) -> Object:
-        """The Job's pod as it is stored."""
-        found = self.api.objects.get("pods", f"{job}-abcde")
+    async def pod(self, job: str) -> Object:
+        """The Job's pod as it is stored; it is made a moment after the Job."""
+        stored = self.api.objects
+        await until(lambda: stored.get("pods", f"{job}-abcde") is not None)
+        found = stored.get("pods", f"{job}-abcde")
         assert found is not None
         return found
 
     async def change_pod(self, job: str, **fields: Any) -> None:
         """Set fields of its status; ``metadata`` goes to the metadata."""
-        pod = self.pod(job)
+        pod = await self.pod(job)
         pod["metadata"].update(fields.pop("metadata", {}))
         pod["status"].update(fields)
         await self.api.objects.put("pods", pod)
