@@ -16,7 +16,7 @@ from wire import Client
 PATIENCE = 60.0
 """Seconds until a call that no replica takes counts as broken."""
 _LOOK_SECONDS = 0.5
-_COUNTERS = ("hits", "misses", "conflicts")
+_COUNTERS = ("hits", "waits", "misses", "conflicts")
 
 
 class Replica:
@@ -32,7 +32,7 @@ class Replica:
 
     @property
     def counted(self) -> dict[str, int]:
-        """Hits, misses and conflicts between the first look and the last."""
+        """What became of its claims between the first look and the last."""
         return {name: self._last.get(name, 0) - self._first.get(name, 0) for name in _COUNTERS}
 
     async def look(self) -> None:

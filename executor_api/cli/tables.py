@@ -10,7 +10,7 @@ import click
 
 _COLORS = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
 _HEADINGS = ("ID", "STATUS", "REASON", "TEMPLATE", "CREATED", "SECONDS")
-_POOL_SHOWN = ("template", "desired", "ready", "starting", "taken", "hits", "misses", "conflicts")
+_POOL_SHOWN = ("template", "desired", "ready", "starting", "taken", "hits", "waits", "misses", "conflicts")
 _SHOWN = ("id", "status", "reason", "message", "exit_code", "signal", "template", "created_at", "start", "value")
 
 

@@ -212,11 +212,14 @@ def _supply(pool: PoolStatus) -> str:
 
 
 def _claims(pool: PoolStatus) -> str:
-    calls = pool.hits + pool.misses
-    if not calls:
+    claims = pool.hits + pool.waits + pool.misses
+    if not claims:
         return ""
     lost = f"; {pool.conflicts} met one that was taken by another or had died" if pool.conflicts else ""
-    return f"{pool.hits} of {calls} calls to this process found one waiting ({pool.hits / calls:.0%}){lost}."
+    return (
+        f"{pool.hits} of {claims} claims of this process found one waiting ({pool.hits / claims:.0%}), {pool.waits} "
+        f"waited for one, {pool.misses} got none{lost}."
+    )
 
 
 def _pace(pool: PoolStatus) -> str:

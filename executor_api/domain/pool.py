@@ -81,7 +81,8 @@ class PoolStatus:
     ready: int
     starting: int
     taken: int
-    hits: int  # since this process started, by its own calls
+    hits: int  # claims since this process started, by its own calls
+    waits: int
     misses: int
     conflicts: int
     replacement_seconds: float | None = None  # from its pod's showing to ready

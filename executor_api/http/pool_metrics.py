@@ -28,7 +28,8 @@ class PoolMetrics(Collector):
             for state, count in (("starting", pool.starting), ("ready", pool.ready), ("taken", pool.taken)):
                 pods.add_metric([pool.template, state], count)
             target.add_metric([pool.template], pool.desired)
-            for result, count in (("hit", pool.hits), ("miss", pool.misses), ("conflict", pool.conflicts)):
+            results = {"hit": pool.hits, "wait": pool.waits, "miss": pool.misses, "conflict": pool.conflicts}
+            for result, count in results.items():
                 claims.add_metric([pool.template, result], count)
             if pool.replacement_seconds is not None:
                 replacement.add_metric([pool.template], pool.replacement_seconds)
@@ -41,7 +42,8 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, CounterMetricFami
         GaugeMetricFamily("executor_pool_target", "Sandboxes that should wait.", labels=["template"]),
         CounterMetricFamily(
             "executor_pool_claims",
-            "Calls of this process: hit found one waiting, miss did not, conflict met one that was gone.",
+            "Claims of this process: hit found one waiting, wait waited for one, miss got none; of the first two, "
+            "conflict met one that was gone.",
             labels=["template", "result"],
         ),
         GaugeMetricFamily(

@@ -182,9 +182,10 @@ class PoolShape(_Shape):
     ready: int = Field(description="Sandboxes that wait.")
     starting: int
     taken: int = Field(description="Sandboxes of it that have a call.")
-    hits: int = Field(description="Calls to this process that found one waiting, since it started.")
-    misses: int = Field(description="Calls that did not.")
-    conflicts: int = Field(description="Claims that met a sandbox another call had, or that had died.")
+    hits: int = Field(description="Claims of this process that found one waiting, since it started.")
+    waits: int = Field(description="Claims that waited for one.")
+    misses: int = Field(description="Claims that got none: the call had one made for it.")
+    conflicts: int = Field(description="Hits and waits that met a sandbox another call had, or that had died.")
     replacement_seconds: float | None = Field(description="From its pod's showing to ready.")
     refill_per_second: float | None = Field(description="Sandboxes that become ready a second while any is made.")
     changed_at: str | None = Field(

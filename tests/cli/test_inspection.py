@@ -98,14 +98,14 @@ def test_explain_prints_sentences(service: Any, shell: Any) -> None:
 
 def test_pool_is_a_table(service: Any, shell: Any) -> None:
     """A line a pool, and below what is wrong; `--json` prints what the service said."""
-    figures = {"desired": 10, "ready": 6, "starting": 2, "taken": 3, "hits": 9, "misses": 1, "conflicts": 0}
+    figures = {"desired": 10, "ready": 6, "starting": 2, "taken": 3, "hits": 9, "waits": 2, "misses": 1, "conflicts": 0}
     answer = {"pools": [{"template": "default", **figures, "problems": ["2 sandboxes pending for 41 s"]}]}
     service.will_answer(answer)
     service.will_answer(answer)
     service.will_answer({"pools": []})
     assert shell.run("pool", "--url", service.url).stdout.decode().splitlines() == [
-        "TEMPLATE  DESIRED  READY  STARTING  TAKEN  HITS  MISSES  CONFLICTS",
-        "default   10       6      2         3      9     1       0",
+        "TEMPLATE  DESIRED  READY  STARTING  TAKEN  HITS  WAITS  MISSES  CONFLICTS",
+        "default   10       6      2         3      9     2      1       0",
         "default: 2 sandboxes pending for 41 s",
     ]
     assert json.loads(shell.run("pool", "--json", "--url", service.url).stdout) == answer

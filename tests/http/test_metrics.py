@@ -77,13 +77,13 @@ async def test_pools_are_read_when_scraped(service: Service) -> None:
     """Sandboxes by state, the target and the claims of every pool as they are at that moment."""
     service.backend.statuses = (pool(ready=1), pool(template="gpu", desired=3))
     assert (await samples(service))[sample("pool_pods", template="default", state="ready")] == 1
-    service.backend.statuses = (pool(ready=2, starting=4, hits=9, misses=8, conflicts=7),)
+    service.backend.statuses = (pool(ready=2, starting=4, hits=9, waits=3, misses=8, conflicts=7),)
     found = await samples(service)
     states = [found[sample("pool_pods", template="default", state=state)] for state in ("ready", "starting", "taken")]
     results = [
-        found[sample("pool_claims_total", template="default", result=result)] for result in ("hit", "miss", "conflict")
+        found[sample("pool_claims_total", template="default", result=result)] for result in ("hit", "wait", "miss", "conflict")
     ]
-    assert (states, results) == ([2, 4, 0], [9, 8, 7])
+    assert (states, results) == ([2, 4, 0], [9, 3, 8, 7])
     assert sample("pool_target", template="gpu") not in found
 
 

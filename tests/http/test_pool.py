@@ -38,6 +38,7 @@ async def test_a_pool_in_numbers_and_sentences(service: Service) -> None:
                 "starting": 0,
                 "taken": 0,
                 "hits": 0,
+                "waits": 0,
                 "misses": 0,
                 "conflicts": 0,
                 "replacement_seconds": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -476,7 +477,7 @@ async def test_a_policy_to_wait_makes_the_pool_serve_all(world: World) -> None:
     backend = await world.pooled(wanted)
     found = await asyncio.gather(*(claimed(backend, claim(wanted, f"e-{n}")) for n in range(5)))
     assert len({sandbox.details.name for sandbox in found}) == 5
-    assert (pool(backend).hits, pool(backend).misses) == (5, 0)
+    assert (pool(backend).hits, pool(backend).waits, pool(backend).misses) == (1, 4, 0)
 
 
 async def test_a_caller_that_stops_waiting_leaves_nothing_reserved(world: World) -> None:
@@ -629,3 +630,14 @@ async def test_garbage_collection_leaves_pool_and_tenants_alone(world: World) ->
 
     assert await backend.collect_garbage(nobody) == 0
     assert world.api.objects.get("jobs", sandbox.details.name) is not None
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_a_claim_after_one_in_vain_is_no_new_demand(world: World, *, again: bool) -> None:
+    """A pool that sizes itself by arrivals counts the calls, not how often replicas got in each other's way."""
+    wanted = template(pool=PoolSettings(floor=1, ceiling=6, miss=MissPolicy.WAIT))
+    backend = await world.pooled(wanted)
+    world.boot_seconds = 0.5  # a replacement takes so long
+    for n in range(12):
+        await claimed(backend, replace(claim(wanted, f"e-{n}"), again=again))
+    assert (pool(backend).desired == 1) is again

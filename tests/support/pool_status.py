@@ -8,7 +8,7 @@ from typing import Any
 from executor_api.domain.pool import PoolStatus
 
 _IDLE = PoolStatus(
-    template="default", digest="d1", desired=2, ready=2, starting=0, taken=0, hits=0, misses=0, conflicts=0
+    template="default", digest="d1", desired=2, ready=2, starting=0, taken=0, hits=0, waits=0, misses=0, conflicts=0
 )
 
 

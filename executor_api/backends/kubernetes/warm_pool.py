@@ -34,6 +34,7 @@ class Counts:
     """What became of the claims of this process."""
 
     hits: int = 0
+    waits: int = 0
     misses: int = 0
     conflicts: int = 0
 
@@ -67,8 +68,10 @@ class WarmPool:
         """Calls that wait for a sandbox here."""
         return len(self._waiters)
 
-    async def claim(self, execution_id: str, resources: SandboxResources) -> str | Miss:
+    async def claim(self, execution_id: str, resources: SandboxResources, *, again: bool = False) -> str | Miss:
         """The name of a sandbox, reserved for the caller; a miss is its turn to have one made.
+
+        ``again``: the one it claimed before did not take its call.
 
         Raises `SandboxFailedError` where a wait is in vain.
         """
@@ -77,12 +80,15 @@ class WarmPool:
             return Miss(f"template {self.name!r} keeps no sandboxes waiting")
         if resources != self.sandboxes.resources:
             return Miss("it asks for other resources than the waiting sandboxes have")
-        self.demand.arrived(self.now())
+        if not again:
+            self.demand.arrived(self.now())
         name = self._take() if not self._waiters else None
-        if name is None:
-            name = await self._wait(execution_id)
         if name is not None:
             self.counts.hits += 1
+            return name
+        name = await self._wait(execution_id)
+        if name is not None:
+            self.counts.waits += 1
             return name
         self.counts.misses += 1
         return Miss(self.why())
@@ -139,6 +145,7 @@ class WarmPool:
             starting=sum(item.phase is Phase.STARTING for item in members),
             taken=sum(item.phase is Phase.TAKEN for item in members),
             hits=self.counts.hits,
+            waits=self.counts.waits,
             misses=self.counts.misses,
             conflicts=self.counts.conflicts,
             replacement_seconds=pace.replacement_seconds,
