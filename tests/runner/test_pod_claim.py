@@ -17,6 +17,7 @@ import psutil
 import pytest
 from support.pod import DONE, TOKEN, Pod, a_call, pod, python, read_until, shell
 
+from executor_runner.connection import MAX_BODY, MAX_HEAD
 from executor_runner.protocol import (
     CALL_PATH,
     DONE_PATH,
@@ -27,7 +28,7 @@ from executor_runner.protocol import (
     TOKEN_HEADER,
 )
 from executor_runner.protocol.frames import FrameKind
-from executor_runner.server import MAX_BODY, MAX_CONNECTIONS, MAX_HEAD
+from executor_runner.server import MAX_CONNECTIONS
 
 _HEAD = f"{{}} {CALL_PATH} HTTP/1.1\r\nHost: pod\r\n{TOKEN_HEADER}: {TOKEN}\r\n"
 
