@@ -1,6 +1,4 @@
-"""What a spare gets to do."""
-
-from __future__ import annotations
+"""What a spare gets to do. Annotations are evaluated, as in `shapes`."""
 
 from typing import TypedDict
 

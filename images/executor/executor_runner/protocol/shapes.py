@@ -1,6 +1,7 @@
-"""The shapes that travel: a call to the runner, what it says of a start and a gap, and its report."""
+"""The shapes that travel: a call to the runner, what it says of a start and a gap, and its report.
 
-from __future__ import annotations
+Annotations are evaluated here: as text, each would be compiled when a runner starts.
+"""
 
 from typing import NotRequired, TypedDict
 
