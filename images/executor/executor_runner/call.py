@@ -22,9 +22,9 @@ from executor_runner.process import Ending, count_zombies
 from executor_runner.protocol import VERSION
 from executor_runner.protocol.frames import FrameKind, Stream, encode_artifact, encode_json
 from executor_runner.protocol.shapes import Call, Cause, GpuMemory, Report
-from executor_runner.pump import READ_BYTES, OutputPump, read_available
-from executor_runner.result import parse_result
-from executor_runner.spare import PICKED_UP, Spare
+from executor_runner.pump import OutputPump
+from executor_runner.result import ResultPipe
+from executor_runner.spare import Spare
 
 UNKILLABLE_SECONDS = 2.0
 """How long we wait for killed processes to go; what stays is in D state and is reported."""
@@ -52,15 +52,13 @@ class CallRun:
         self._loop = loop
         self._call = call
         self._spare = spare
-        self._result_fd: int | None = spare.result_fd
         self._place = place
         self.journal = Journal()
         self.phase = Phase.SETUP
         streams = {Stream.STDOUT: spare.stdout_fd, Stream.STDERR: spare.stderr_fd}
         self._pump = OutputPump(loop, self.journal, streams, call["limits"]["output_bytes"])
         self._pump.on_bytes = self._check_output
-        self._result = bytearray()
-        self._picked_up = False
+        self._result = ResultPipe(loop, spare.result_fd, call["limits"]["value_bytes"], self._start_clock)
         self._timers: list[Timer] = []
         self._guard = Guard(call["limits"], place.tree, place.group, [place.workspace.root])
         self._cause: str | None = None
@@ -73,7 +71,7 @@ class CallRun:
     @property
     def ran(self) -> bool:
         """Whether the spare has picked it up."""
-        return self._picked_up
+        return self._result.picked_up
 
     def begin(self) -> None:
         """Prepare the workspace and release the spare."""
@@ -86,7 +84,7 @@ class CallRun:
             self._kill()
             return
         self.phase = Phase.WAITING
-        self._loop.watch(self._spare.result_fd, read=self._read_result)
+        self._result.watch()
         self._later(PICK_UP_SECONDS, lambda: self.end(Cause.SETUP_FAILED, "the interpreter did not take up the call"))
         self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
@@ -109,7 +107,7 @@ class CallRun:
         ending = self._place.reaper.endings.get(self._spare.pid)
         self._place.reaper.endings.clear()  # orphans come by the thousand, and pids come again
         if ending is not None and self._ending is None:
-            self._read_result()  # it may have been picked up and have ended before we looked
+            self._result.read()  # it may have been picked up and have ended before we looked
             self._ending = ending
             self._ended = time.monotonic()
             self._kill()
@@ -145,7 +143,6 @@ class CallRun:
 
     def _start_clock(self) -> None:
         """The child is about to run; perhaps it has been told to end already, and still may say something."""
-        self._picked_up = True
         self._pump.start()
         self._started = time.monotonic()
         setup_ms = (self._started - self._began) * 1000
@@ -177,25 +174,6 @@ class CallRun:
         self.end(Cause.OUTPUT_LIMIT, message)
         if self._cause is None:  # it had ended by itself, and what it wrote last was still in the pipe
             self._cause, self._message = Cause.OUTPUT_LIMIT, message
-
-    def _read_result(self) -> None:
-        """Read what there is, up to a bound: a child that writes without end must not keep us from all else."""
-        most = 2 * self._call["limits"]["value_bytes"] + READ_BYTES
-        while self._result_fd is not None:
-            data = read_available(self._result_fd)
-            if data is None:
-                return
-            if not self._picked_up and data.startswith(PICKED_UP):
-                self._start_clock()
-            self._result += data
-            if not data or len(self._result) > most:
-                self._close_result()
-
-    def _close_result(self) -> None:
-        descriptor, self._result_fd = self._result_fd, None
-        if descriptor is not None:
-            self._loop.watch(descriptor)
-            os.close(descriptor)
 
     def _kill(self) -> None:
         """Count what is left, kill it, and give it a bounded time to go."""
@@ -240,7 +218,7 @@ class CallRun:
         if self._ending is None:
             self._ended = time.monotonic()
         self._pump.drain()
-        self._close_result()
+        self._result.close()
         report = self._report(self._bring_back_artifacts())
         if self._place.gpus is None:
             self.journal.append(FrameKind.REPORT, encode_json(report))
@@ -288,11 +266,7 @@ class CallRun:
             },
         )
         if self._call["python"] is not None:
-            findings = parse_result(bytes(self._result.removeprefix(PICKED_UP)))
-            if "value_json" in findings:
-                report["value_json"] = findings["value_json"]
-            if "exception" in findings:
-                report["exception"] = findings["exception"]
+            report = {**report, **self._result.findings()}
         if skipped:
             report["artifacts_skipped"] = skipped
         return report
