@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from executor_runner import linux
@@ -50,7 +51,7 @@ def strongest(*, network: bool, namespaces: bool) -> Isolation:
         return Isolation.GROUP
     wanted = (Isolation.NETWORK, Isolation.PID) if network else (Isolation.PID,)
     for isolation in wanted if namespaces else ():
-        if _succeeds(lambda isolation=isolation: _try(isolation)):  # type: ignore[misc]
+        if _succeeds(partial(_try, isolation)):
             return isolation
     return Isolation.SUBREAPER
 

@@ -13,15 +13,13 @@ from executor_runner import linux
 from executor_runner.census import Process, descendants, processes
 from executor_runner.zygote import Zygote
 
+_RESERVED_PIDS = 340
+"""The kernel does not give the lowest 300 numbers a second time; the rest is room to be noticed beyond the limit."""
 _STOP_ROUNDS = 50
 """A fork bomb outside a PID namespace is frozen first; each round catches what was born in the one before."""
 _CHILD_READS = 300
 _QUIET_READS = 3
 """So many looks in a row that show no new child, and there is none for now."""
-
-
-RESERVED_PIDS = 340
-"""The kernel does not give the lowest 300 numbers a second time; the rest is room to be noticed beyond the limit."""
 
 
 class Tree(Protocol):
@@ -68,7 +66,7 @@ class NamespaceTree:
         if not linux.pid_limit_is_per_namespace(os.uname().release):
             return  # it would be the whole machine's
         with contextlib.suppress(OSError):
-            Path("/proc/sys/kernel/pid_max").write_text(str(most + RESERVED_PIDS))
+            Path("/proc/sys/kernel/pid_max").write_text(str(most + _RESERVED_PIDS))
 
     def signal_all(self, number: int) -> None:
         """One kill(-1): it spares PID 1."""
