@@ -8,8 +8,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Self
 
-TRIAL = "rehearsal-"
-"""Begins the name of a Job with which the service only tries the cluster out: no call's, and not the pool's."""
+TRIALS = ("rehearsal-", "probe-")
+"""Begin the names of Jobs with which the service only tries the cluster and its network: no call's, not the pool's."""
 _DIGEST = "executor-api/template-digest"
 _STREAM_SECONDS = 60
 _AGAIN_SECONDS = 0.1
@@ -78,7 +78,7 @@ class JobWatch:
                 self._present.discard(event["object"].metadata.name)
 
     def _note(self, metadata: Any) -> None:
-        if not metadata.name.startswith(TRIAL):
+        if not metadata.name.startswith(TRIALS):
             self._digests.setdefault(metadata.name, (metadata.labels or {}).get(_DIGEST, ""))
             self._present.add(metadata.name)
 
