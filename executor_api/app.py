@@ -24,7 +24,6 @@ from executor_api.http.metrics import Metrics
 from executor_api.http.routes import Api
 from executor_api.http.server import Server, listen, operations_on, url_of
 from executor_api.master_key import master_key, owner_id
-from executor_api.processes.exporter import ProcessMetrics
 from executor_api.processes.monitor import Monitor
 from executor_api.processes.scope import Tree
 from executor_api.service.execution_service import ExecutionService, Limits
@@ -111,7 +110,7 @@ async def _serve(
     service.audit.write = audit_log()
     await service.start()
     processes = Monitor(Tree(os.getpid()), _PROCESSES_INTERVAL)
-    metrics.registry.register(ProcessMetrics(lambda: processes.watched))
+    metrics.watch(lambda: processes.watched)
     processes.start()
     try:
         api = Api(service, settings, ways)

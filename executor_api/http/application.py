@@ -29,8 +29,9 @@ from executor_api.http.metrics import Metrics
 from executor_api.http.pool_metrics import PoolMetrics
 from executor_api.http.routes import Api
 from executor_api.http.share import TenantShare
+from executor_api.http.status import StatusRoute
 
-_METRICS = "/metrics"
+_METRICS, _STATUS = "/metrics", "/status"
 _DESCRIPTION = """Runs each call in a sandbox of its own and tells the truth about how it ended.
 
 A call that fails is an answer (`200`, with `status`, `reason` and all it printed); a service that fails is a problem
@@ -43,12 +44,13 @@ def build(api: Api, metrics: Metrics, connections: int) -> Starlette:
 
     Without ways to tell callers everybody is let in: who names this machine, or with ``no_auth`` all there are.
     """
-    executions, operations = _executions(api), _operations(api, metrics)
+    executions, operations, status = _executions(api), _operations(api, metrics), _status(api, metrics)
     routes = [
         *_served(executions),
         *_served(executions, "/v1"),
         *_served(operations),
-        *_document([*executions.routes, *operations.routes]),
+        *_served(status),
+        *_document([*executions.routes, *operations.routes, *status.routes]),
     ]
     middleware = [
         Middleware(RefusalWatch, audit=api.service.audit),
@@ -86,7 +88,7 @@ def _served(described: APIRouter, prefix: str = "") -> list[Route]:
 def _guarded(route: APIRoute) -> Endpoint:
     if route.path in OPEN_PATHS:
         return route.endpoint
-    if route.path == _METRICS:
+    if route.path in (_METRICS, _STATUS):
         return needing(Leave.ADMIN, route.endpoint)
     return needing(Leave.READ if "GET" in (route.methods or ()) else Leave.EXECUTE, route.endpoint)
 
@@ -136,6 +138,14 @@ def _operations(api: Api, metrics: Metrics) -> APIRouter:
     router.add_api_route("/healthz", api.alive, methods=["GET"])
     router.add_api_route("/readyz", api.ready, methods=["GET"], responses=openapi.answers("HealthShape", 200, 503))
     router.add_api_route(_METRICS, expose, methods=["GET"], responses=metrics_answers)
+    return router
+
+
+def _status(api: Api, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+    answers = openapi.answers("StatusShape", 200) | openapi.failures(problems.UNAUTHORIZED, problems.FORBIDDEN)
+    handler = StatusRoute(metrics, api.settings).status
+    router.add_api_route(_STATUS, handler, methods=["GET"], responses=answers)
     return router
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import structlog
@@ -10,6 +11,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from executor_api import __version__
 from executor_api.domain.execution import Execution, Timings
 from executor_api.domain.outcome import Outcome, Reason, returned
+from executor_api.processes.exporter import ProcessMetrics
+from executor_api.processes.monitor import Watched
+from executor_api.service.last_hour import LastHour
 from executor_runner.protocol.shapes import Processes
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +53,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.hour = LastHour()
+        self.watched: Callable[[], Watched] = lambda: Watched(None, 0, 0)
+        """The service's own processes, if somebody looks at them: see `watch`."""
         ProcessCollector(registry=self.registry)
         self._counters()
         self._gauges()
@@ -98,6 +105,11 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"executor_{name}", text, labels, registry=self.registry)
 
+    def watch(self, watched: Callable[[], Watched]) -> None:
+        """Export what these looks at processes find."""
+        self.watched = watched
+        self.registry.register(ProcessMetrics(watched))
+
     def accepted(self) -> None:
         """An execution was recorded."""
         self._accepted.inc()
@@ -112,6 +124,7 @@ class Metrics:
         if outcome is None:
             return
         _log_ending(execution, outcome)
+        self.hour.finished(execution)
         mode = execution.start or "none"
         request = execution.request
         self._executions.labels(mode, request.kind, request.template, OUTCOMES[outcome.reason]).inc()
@@ -146,10 +159,12 @@ class Metrics:
     def queue_depth(self, n: int) -> None:
         """So many executions wait."""
         self._queue.set(n)
+        self.hour.queue(n)
 
     def running(self, n: int) -> None:
         """So many executions hold a slot."""
         self._running.set(n)
+        self.hour.run(n)
 
     def resumed(self) -> None:
         """A journal was taken up again."""

@@ -14,6 +14,7 @@ from executor_api.domain.outcome import Outcome, Status
 from executor_api.domain.pool import PoolStatus
 from executor_api.domain.request import ExecutionRequest
 from executor_api.http import problems, render, schemas
+from executor_api.http.status_shapes import StatusShape
 
 _REF = "#/components/schemas/{model}"
 
@@ -249,6 +250,7 @@ def _components() -> dict[str, Any]:
         schemas.PoolList,
         schemas.ExplanationShape,
         schemas.HealthShape,
+        StatusShape,
         schemas.ServerSentEvent,
         schemas.Problem,
     )

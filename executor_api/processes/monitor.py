@@ -15,6 +15,7 @@ from executor_api.processes.cgroups import cgroup_name, read_pids
 from executor_api.processes.descriptors import descriptor_survey
 from executor_api.processes.growth import Forecast, Outlook
 from executor_api.processes.pressure import Pressure, Usage
+from executor_api.processes.recent import Worst, noted
 from executor_api.processes.scope import Scope, Seen
 from executor_api.processes.stuck import StuckSince
 from executor_api.processes.survey import Survey
@@ -60,6 +61,8 @@ class Watched(NamedTuple):
     last: Look | None
     looks: int
     failures: int
+    hour: tuple[Worst, ...] = ()
+    """The latest minute last; one without a look is missing."""
 
 
 class Monitor:
@@ -146,7 +149,7 @@ class Monitor:
             if isinstance(found, Look):
                 self._failing = False
                 self._due = self._clock() + rest
-                self.watched = self.watched._replace(last=found, looks=self.watched.looks + 1)
+                self._note(found)
             else:
                 self._fail(found)
 
@@ -156,6 +159,12 @@ class Monitor:
             return self.look()
         except Exception as error:  # noqa: BLE001
             return error
+
+    def _note(self, look: Look) -> None:
+        """In one step: others read it meanwhile."""
+        worst = Worst(int(look.at // 60), look.processes, look.zombies, look.stuck)
+        looks, hour = self.watched.looks + 1, noted(self.watched.hour, worst)
+        self.watched = self.watched._replace(last=look, looks=looks, hour=hour)
 
     def _fail(self, error: Exception) -> None:
         """Count it, and tell the first in a row."""

@@ -32,6 +32,7 @@ NEEDED = {
     ("GET", "/pool"): Scope.READ,
     ("GET", "/templates"): Scope.READ,
     ("GET", "/metrics"): Scope.ADMIN,
+    ("GET", "/status"): Scope.ADMIN,
     ("GET", "/healthz"): None,
     ("GET", "/readyz"): None,
 }

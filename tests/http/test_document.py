@@ -41,6 +41,7 @@ async def test_real_answers_fit_their_schemas(service: Service) -> None:
     service.backend.statuses = (pool(problems=("none fits",)), pool(template="other", replacement_seconds=0.5))
     check(service, "PoolList", (await service.client.get("/pool")).json())
     check(service, "HealthShape", (await service.client.get("/readyz")).json())
+    check(service, "StatusShape", (await service.client.get("/status")).json())
     check(service, "Problem", (await service.client.post("/execute", json={"code": 1, "x": 2})).json())
     unfinished = await service.client.get(f"/executions/{await service.waiting()}")
     check(service, "ExecutionAnswer", unfinished.json())
@@ -69,6 +70,7 @@ async def test_the_document_covers_every_route_and_problem(service: Service) -> 
         "/healthz",
         "/readyz",
         "/metrics",
+        "/status",
     }
     shown = {
         name
