@@ -12,8 +12,14 @@ from executor_api.http import problems
 from executor_api.http.crowd import Crowd
 
 MOST_HEAD_BYTES = 128 * 1024
+MOST_PIPELINED = 128
+"""Requests that wait for their turn on one connection. A piece of what comes may hold ten thousand of them."""
 
 _log = structlog.get_logger(__name__)
+
+
+class _TooManyError(Exception):
+    """More requests at once than may wait."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -55,6 +61,8 @@ class Protocol(HttpToolsProtocol):
         """The body is bounded elsewhere."""
         self._in_head = False
         self._stop_timer()
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise _TooManyError  # ends the parsing of what has come
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -82,8 +90,11 @@ class Protocol(HttpToolsProtocol):
             self.crowd.listens(self)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words for all of them
-        """Answer what is no HTTP."""
-        self._refuse(problems.MALFORMED)
+        """Answer what is no HTTP; but an answer out of turn would be taken for another request's."""
+        if self.pipeline:
+            self.transport.abort()
+        else:
+            self._refuse(problems.MALFORMED)
 
     def _refuse(self, kind: problems.Kind) -> None:
         _log.info("connection refused", problem=kind.slug, client=self.client and self.client[0])

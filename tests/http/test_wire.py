@@ -15,6 +15,8 @@ import pytest
 from support.http_service import Service, ServiceMaker
 from support.playback import WAITING
 
+from executor_api.http.protocol import MOST_PIPELINED
+
 
 async def said(service: Service, *pieces: bytes) -> tuple[bytes, dict[str, Any]]:
     """Send the pieces; return the status line and the problem of the answer that ends the connection."""
@@ -87,6 +89,21 @@ async def test_a_body_that_drips_is_given_up(make_service: ServiceMaker) -> None
         assert (await line).startswith(b"HTTP/1.1 422")
 
 
+async def test_requests_that_wait_for_their_turn_are_bounded(service: Service) -> None:
+    """Many sent at once are answered in order; of ten thousand, nobody keeps those behind the first."""
+    request = b"GET /healthz HTTP/1.1\r\n\r\n"
+    async with service.connection() as (reader, writer):
+        writer.write(request * (MOST_PIPELINED - 1) + request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert (await reader.read()).count(b"HTTP/1.1 200") == MOST_PIPELINED
+    async with service.connection() as (reader, writer):
+        writer.write(request * 10_000)
+        came = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await reader.read(65536):
+                came += piece
+        assert came.count(b"HTTP/1.1 200") < 10_000
+
+
 async def test_who_takes_longest_to_say_what_it_wants_makes_room(make_service: ServiceMaker) -> None:
     """Beyond the most connections it has to go; one whose call runs stays and is answered."""
     service = await make_service(connections=4)
@@ -121,7 +138,7 @@ async def test_who_does_not_read_its_answers_makes_room(make_service: ServiceMak
         for deaf in clients:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.connect(("127.0.0.1", service.port))
-            deaf.sendall(b"GET /openapi.json HTTP/1.1\r\n\r\n" * 400)
+            deaf.sendall(b"GET /openapi.json HTTP/1.1\r\n\r\n" * MOST_PIPELINED)
         came, before = [0], [-1]
         while came != before or not all(came):  # until the system's own buffers are full
             await asyncio.sleep(0.1)
