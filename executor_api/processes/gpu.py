@@ -1,20 +1,23 @@
-"""NVIDIA's GPUs of this machine: how full their memory is, and how much of it belongs to processes that have ended.
+"""GPUs of this machine: how full their memory is, and how much of it belongs to processes that have ended.
 
-Asks the driver by ``nvidia-ml-py``, the extra ``gpu``. A driver in trouble may answer late or never: ask it in a thread
-that nothing waits for.
+A driver in trouble may answer late or never: ask it in a thread, or a process, that nothing waits for.
+``python -m executor_api.processes.gpu [PROC]`` prints one reading as JSON.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
+import sys
 from collections.abc import Iterator
 from enum import StrEnum
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from executor_api.processes.amd import read_amd
+from executor_api.processes.gpu_memory import Memory
+from executor_api.processes.nvidia import Nvidia
 from executor_api.processes.process_table import PROC, STUCK, ZOMBIE, read_process
 
-_NO_BINDING = "NVIDIA's GPUs can't be read without nvidia-ml-py; install executor-api[gpu]"
+SYS = "/sys"
 _FIRST_OF_KERNEL = "kthreadd"
 
 
@@ -27,7 +30,7 @@ class HolderState(StrEnum):
     ZOMBIE = "zombie"
     GONE = "gone"
     UNKNOWN = "unknown"
-    """The driver tells pids of the machine, and from a container of its own pids nobody sees whose they are."""
+    """The driver may tell pids of the machine, and from a container of its own pids nobody sees whose they are."""
 
 
 class Holder(NamedTuple):
@@ -37,9 +40,14 @@ class Holder(NamedTuple):
     state: HolderState
     used_bytes: int | None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody uses what it holds any more."""
+        return self.state in {HolderState.GONE, HolderState.ZOMBIE}
+
 
 class Device(NamedTuple):
-    """One GPU, or a part of one that is divided (MIG)."""
+    """One GPU, or a part of one that is divided (MIG). ``uuid``: of AMD's, the address on the bus."""
 
     uuid: str
     name: str
@@ -50,12 +58,11 @@ class Device(NamedTuple):
     @property
     def lost_bytes(self) -> int:
         """Held for processes that have ended: gone or zombies."""
-        lost = (HolderState.GONE, HolderState.ZOMBIE)
-        return sum(holder.used_bytes or 0 for holder in self.holders if holder.state in lost)
+        return sum(holder.used_bytes or 0 for holder in self.holders if holder.has_ended)
 
 
 class GpuReading(NamedTuple):
-    """What was found. ``problem`` says why there are no devices, "" if all is well."""
+    """What was found. ``problem`` says what could not be read, or why there are no devices; "" if all is well."""
 
     devices: tuple[Device, ...]
     problem: str = ""
@@ -64,61 +71,41 @@ class GpuReading(NamedTuple):
 class Gpus:
     """Reads all devices; without GPU, driver or binding each reading says so, and costs next to nothing.
 
-    ``proc``: the file system of the machine's processes.
+    ``proc`` and ``sysfs``: the file systems of the machine's processes and devices.
     """
 
-    def __init__(self, proc: str = PROC) -> None:
-        self._proc = proc
-        self._nvml: Any = None
+    def __init__(self, proc: str = PROC, sysfs: str = SYS) -> None:
+        self._proc, self._sysfs = proc, sysfs
+        self._nvidia = Nvidia()
 
     def read(self) -> GpuReading:
         """Read them now. Never raises."""
-        try:
-            nvml = import_module("pynvml")
-        except ImportError:
-            return GpuReading((), _NO_BINDING)
-        try:
-            if self._nvml is None:
-                nvml.nvmlInit()
-                self._nvml = nvml  # stays open: where nothing else has it open, opening it takes a second
-            return GpuReading(tuple(self._device(handle) for handle in _handles(nvml)))
-        except nvml.NVMLError as error:
-            return GpuReading((), f"NVIDIA's driver: {error}")
+        first = self._look()
+        ended = {(device.uuid, holder.pid) for device, holder in _ended(first)}
+        if not ended:
+            return first
+        again = self._look()  # one may have ended while we looked, and its memory is on its way
+        return again._replace(devices=tuple(_without_news(device, ended) for device in again.devices))
 
-    def _device(self, handle: Any) -> Device:
-        nvml = self._nvml
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        return Device(
-            uuid=nvml.nvmlDeviceGetUUID(handle),
-            name=nvml.nvmlDeviceGetName(handle),
-            total_bytes=memory.total,
-            used_bytes=memory.used,
-            holders=tuple(self._holders(handle)),
+    def _look(self) -> GpuReading:
+        nvidia, sees_all = self._nvidia.read(), self._sees_the_machine()
+        found = [*nvidia.devices, *read_amd(self._sysfs)]
+        devices = tuple(self._device(memory, sees_all=sees_all) for memory in found)
+        return GpuReading(devices, "" if nvidia.absent and devices else nvidia.problem)
+
+    def _device(self, memory: Memory, *, sees_all: bool) -> Device:
+        holders = tuple(
+            Holder(pid, self._state(pid) if sees_all else HolderState.UNKNOWN, size)
+            for pid, size in memory.holders.items()
         )
-
-    def _holders(self, handle: Any) -> Iterator[Holder]:
-        found = self._look(handle)
-        if any(holder.state in (HolderState.GONE, HolderState.ZOMBIE) for holder in found):
-            held = {(holder.pid, holder.used_bytes) for holder in found}  # one may have ended while we looked
-            found = [holder for holder in self._look(handle) if (holder.pid, holder.used_bytes) in held]
-        yield from found
-
-    def _look(self, handle: Any) -> list[Holder]:
-        nvml = self._nvml
-        used: dict[int, int | None] = {}
-        for ask in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
-            try:
-                used.update((process.pid, process.usedGpuMemory) for process in ask(handle))
-            except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission):
-                continue  # parts of a device tell no processes
-        return [Holder(pid, self._state(pid), size) for pid, size in used.items()]
+        return Device(memory.uuid, memory.name, memory.total_bytes, memory.used_bytes, holders)
 
     def _state(self, pid: int) -> HolderState:
-        if not self._sees_the_machine():
-            return HolderState.UNKNOWN
         process = read_process(pid, self._proc)
         if process is None:
             return HolderState.GONE
+        if process.state == ZOMBIE and process.threads > 1:
+            return HolderState.ALIVE  # only its first thread has ended
         return {ZOMBIE: HolderState.ZOMBIE, STUCK: HolderState.STUCK}.get(process.state, HolderState.ALIVE)
 
     def _sees_the_machine(self) -> bool:
@@ -127,20 +114,23 @@ class Gpus:
         return kernel is not None and kernel.name == _FIRST_OF_KERNEL
 
 
-def _handles(nvml: Any) -> Iterator[Any]:
-    for index in range(nvml.nvmlDeviceGetCount()):
-        whole = nvml.nvmlDeviceGetHandleByIndex(index)
-        yield from _parts(nvml, whole) or [whole]
+def _ended(reading: GpuReading) -> Iterator[tuple[Device, Holder]]:
+    for device in reading.devices:
+        yield from ((device, holder) for holder in device.holders if holder.has_ended)
 
 
-def _parts(nvml: Any, whole: Any) -> list[Any]:
-    """Of a device that is divided (MIG); none of any other."""
-    try:
-        most = nvml.nvmlDeviceGetMaxMigDeviceCount(whole)
-    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
-        return []
-    found = []
-    for index in range(most):
-        with contextlib.suppress(nvml.NVMLError_NotFound, nvml.NVMLError_InvalidArgument):
-            found.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, index))
-    return found
+def _without_news(device: Device, ended: set[tuple[str, int]]) -> Device:
+    """Without those who have ended and were not yet seen so."""
+    holders = (holder for holder in device.holders if not holder.has_ended or (device.uuid, holder.pid) in ended)
+    return device._replace(holders=tuple(holders))
+
+
+def main() -> None:
+    """Print a reading."""
+    reading = Gpus(*sys.argv[1:]).read()
+    devices = [device._asdict() | {"lost_bytes": device.lost_bytes} for device in reading.devices]
+    sys.stdout.write(json.dumps({"devices": devices, "problem": reading.problem}))
+
+
+if __name__ == "__main__":
+    main()

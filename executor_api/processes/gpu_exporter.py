@@ -1,4 +1,7 @@
-"""What Prometheus scrapes of a machine's GPUs: the last reading. Machines without any export nothing of them."""
+"""What Prometheus scrapes of a machine's GPUs: the last reading. Machines without any export nothing of them.
+
+A device that a driver does not tell of any more is missing, and the time of the last whole reading stands still.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ class GpuMetrics(Collector):
 
     def __init__(self, gpus: Gpus) -> None:
         self._gpus = gpus
-        self._last, self._at = GpuReading(()), 0.0
+        self._last = GpuReading(())
+        self._whole_at = 0.0
 
     def start(self) -> None:
         """Start reading. The thread ends with the process."""
@@ -33,6 +37,9 @@ class GpuMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The last reading as it was."""
+        if self._whole_at:
+            text = "When the last reading ended that told of every device; a driver in trouble gives no other."
+            yield GaugeMetricFamily("agent_gpu_last_reading_timestamp_seconds", text, value=self._whole_at)
         devices = self._last.devices
         if not devices:
             return
@@ -49,11 +56,15 @@ class GpuMetrics(Collector):
             for device, figure in zip(devices, figures, strict=True):
                 family.add_metric([device.uuid], figure)
             yield family
-        text = "When the last reading ended; a driver in trouble gives no other."
-        yield GaugeMetricFamily("agent_gpu_last_reading_timestamp_seconds", text, value=self._at)
+
+    def look(self) -> None:
+        """Read now."""
+        self._last = self._gpus.read()
+        if self._last.devices and not self._last.problem:
+            self._whole_at = time.time()
 
     def _run(self) -> None:
         rest = threading.Event()
         while True:
-            self._last, self._at = self._gpus.read(), time.time()
+            self.look()
             rest.wait(_SECONDS)

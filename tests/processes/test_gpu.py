@@ -14,10 +14,15 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from support import read_gpus
 from support.nvml import Gpus
 from support.proc_tree import ProcTree
+
+from executor_api.processes import gpu
+from executor_api.processes.gpu import Device, GpuReading
+from executor_api.processes.gpu_exporter import GpuMetrics
 
 
 class Reader:
@@ -37,8 +42,8 @@ class Reader:
 
 
 @contextmanager
-def reader(proc: object, *options: str, **environ: str) -> Iterator[Reader]:
-    command = [sys.executable, *options, read_gpus.__file__, str(proc)]
+def reader(proc: object, *options: str, sysfs: object = "/sys", **environ: str) -> Iterator[Reader]:
+    command = [sys.executable, *options, read_gpus.__file__, str(proc), str(sysfs)]
     env = {**os.environ, **environ}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True) as process:
         yield Reader(process)
@@ -109,6 +114,72 @@ def test_a_container_accuses_nobody(gpus: Gpus, proc: ProcTree) -> None:
     assert device["lost_bytes"] == 0
 
 
+def test_only_a_process_without_any_thread_has_ended(gpus: Gpus, proc: ProcTree) -> None:
+    """One whose first thread alone has ended goes on, and what it holds is not lost."""
+    proc.add(13, state="Z", threads=3)
+    gpus.say("device 0 8000000000", "process 0 13 300")
+    with reader(proc, **gpus.environ) as asked:
+        device = asked.read()["devices"][0]
+    assert device["holders"] == [[13, "alive", 300]]
+    assert device["lost_bytes"] == 0
+
+
+def test_a_size_that_the_driver_does_not_tell_is_none(gpus: Gpus, proc: ProcTree) -> None:
+    """Its number for "not available" is no number of bytes."""
+    gpus.say("device 0 8000000000", f"process 0 14 {2**64 - 1}")
+    with reader(proc, **gpus.environ) as asked:
+        device = asked.read()["devices"][0]
+    assert (device["holders"], device["lost_bytes"]) == ([[14, "gone", None]], 0)
+
+
+def test_a_device_that_is_lost_hides_no_other(gpus: Gpus, proc: ProcTree) -> None:
+    """What has fallen off the bus is told as a problem, the others are read; and it is read again when it is back."""
+    devices = ("device 0 1000", "device 1 2000")
+    gpus.say(*devices, "lost 0")
+    with reader(proc, **gpus.environ) as asked:
+        found = asked.read()
+        gpus.say(*devices)
+        later = asked.read()
+    assert [device["uuid"] for device in found["devices"]] == ["GPU-1"]
+    assert found["problem"] == "NVIDIA's driver, of GPU 0: GPU is lost"
+    assert ([device["uuid"] for device in later["devices"]], later["problem"]) == (["GPU-0", "GPU-1"], "")
+
+
+def test_amd_devices_are_read_from_the_kernel(tmp_path: Path, proc: ProcTree) -> None:
+    """Each by its address, with who computes on it; a process that is gone holds lost memory. No driver, no problem."""
+    (tmp_path / "libnvidia-ml.so.1").touch()  # hides a real one
+    proc.add(11)
+    sysfs = tmp_path / "sys"
+    files = {
+        "devices/0000:03:00.0/mem_info_vram_total": "16000000000",
+        "devices/0000:03:00.0/mem_info_vram_used": "700",
+        "devices/0000:03:00.0/product_name": "Instinct",
+        "devices/0000:00:02.0/vendor": "0x8086",
+        "class/kfd/kfd/topology/nodes/0/gpu_id": "0",
+        "class/kfd/kfd/topology/nodes/0/properties": "cpu_cores_count 8\ndrm_render_minor 0",
+        "class/kfd/kfd/topology/nodes/1/gpu_id": "4711",
+        "class/kfd/kfd/topology/nodes/1/properties": "simd_count 4\ndrm_render_minor 128",
+        "class/kfd/kfd/proc/11/vram_4711": "300",
+        "class/kfd/kfd/proc/14/vram_4711": "400",
+        "class/kfd/kfd/proc/15/vram_4712": "500",
+    }
+    for name, text in files.items():
+        (sysfs / name).parent.mkdir(parents=True, exist_ok=True)
+        (sysfs / name).write_text(f"{text}\n")
+    for node, device in (("renderD128", "0000:03:00.0"), ("renderD129", "0000:00:02.0")):
+        (sysfs / "class/drm" / node).mkdir(parents=True)
+        (sysfs / "class/drm" / node / "device").symlink_to(sysfs / "devices" / device)
+    with reader(proc, sysfs=sysfs, LD_LIBRARY_PATH=str(tmp_path)) as asked:
+        found = asked.read()
+    [device] = found["devices"]
+    assert (device["uuid"], device["name"], device["total_bytes"], device["used_bytes"]) == (
+        *("0000:03:00.0", "Instinct"),
+        *(16000000000, 700),
+    )
+    assert sorted(device["holders"]) == [[11, "alive", 300], [14, "gone", 400]]
+    assert (device["lost_bytes"], found["problem"]) == (400, "")
+
+
 def test_a_driver_that_comes_later_is_found(gpus: Gpus, proc: ProcTree) -> None:
     """Its refusal is said in its own words; when it is loaded, the same reader reads it."""
     gpus.say("fail 9")
@@ -131,6 +202,37 @@ def test_the_monitor_exports_memory_of_the_dead(gpus: Gpus, proc: ProcTree) -> N
         ("agent_gpu_memory_lost_bytes", "GPU-1"): 400,
     }
     assert time.time() - found["agent_gpu_last_reading_timestamp_seconds", None] < 60
+
+
+class Answers(gpu.Gpus):
+    """Readings that a test has written."""
+
+    def __init__(self, *readings: GpuReading) -> None:
+        super().__init__()
+        self._readings = list(readings)
+
+    def read(self) -> GpuReading:
+        """The next."""
+        return self._readings.pop(0)
+
+
+def test_the_time_stands_still_while_a_device_is_missing() -> None:
+    """Without GPUs there is no time; after a reading that lacks a device, it is still that of the last whole one."""
+    device, problem = Device("GPU-0", "x", 8, 4, ()), "GPU 1: GPU is lost"
+    whole = GpuReading((device,))
+    metrics = GpuMetrics(
+        Answers(GpuReading((), "no driver"), whole, GpuReading((device,), problem), GpuReading((), problem))
+    )
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    times, used = [], []
+    for _ in range(4):
+        metrics.look()
+        times.append(registry.get_sample_value("agent_gpu_last_reading_timestamp_seconds"))
+        used.append(registry.get_sample_value("agent_gpu_memory_used_bytes", {"uuid": "GPU-0"}))
+    assert used == [None, 4, 4, None]
+    assert times[0] is None
+    assert times[1] == times[2] == times[3] is not None
 
 
 def _exported(proc: ProcTree, environ: dict[str, str]) -> dict[tuple[str, str | None], float]:

@@ -6,6 +6,7 @@
  *   process INDEX PID BYTES [AFTER]
  *   mig INDEX                           this device is a part of the whole one before it
  *   fail CODE                           every question but nvmlErrorString fails with this code of nvmlReturn_t
+ *   lost INDEX                          this device has fallen off the bus
  *   hang                                nvmlDeviceGetMemoryInfo never answers
  */
 #include <stdio.h>
@@ -15,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, MOST = 16 };
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, MOST = 16 };
 
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } process_t;
@@ -23,7 +24,7 @@ typedef struct { unsigned pid, device; unsigned long long used; } holder_t;
 
 static struct {
     unsigned devices, holders, hangs;
-    int failure, whole[MOST];
+    int failure, whole[MOST], lost[MOST];
     unsigned long long total[MOST], used[MOST];
     holder_t holder[MOST];
 } now;
@@ -53,6 +54,8 @@ static int look(void) {
             if (now.holders < MOST) now.holder[now.holders++] = (holder_t){pid, index, bytes};
         } else if (sscanf(line, "mig %u", &index) == 1 && index > 0 && index < MOST) {
             now.whole[index] = (int)index - 1;
+        } else if (sscanf(line, "lost %u", &index) == 1 && index < MOST) {
+            now.lost[index] = 1;
         }
         sscanf(line, "fail %d", &now.failure);
         now.hangs |= !strncmp(line, "hang", 4);
@@ -67,7 +70,9 @@ int nvmlInit_v2(void) { return look(); }
 int nvmlInitWithFlags(unsigned flags) { return (void)flags, look(); }
 int nvmlShutdown(void) { return SUCCESS; }
 
-const char *nvmlErrorString(int code) { return code == DRIVER_NOT_LOADED ? "Driver Not Loaded" : "Unknown Error"; }
+const char *nvmlErrorString(int code) {
+    return code == DRIVER_NOT_LOADED ? "Driver Not Loaded" : code == GPU_IS_LOST ? "GPU is lost" : "Unknown Error";
+}
 
 int nvmlDeviceGetCount_v2(unsigned *count) {
     int failure = look();
@@ -110,7 +115,7 @@ int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
     while (now.hangs) pause();
     unsigned index = index_of(device);
     *memory = (memory_t){now.total[index], now.total[index] - now.used[index], now.used[index]};
-    return failure;
+    return failure ? failure : now.lost[index] ? GPU_IS_LOST : SUCCESS;
 }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process_t *found) {

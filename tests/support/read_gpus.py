@@ -1,4 +1,4 @@
-"""A program that reads this machine's GPUs and prints what it found: the C library is bound once a process."""
+"""A program that reads this machine's GPUs again and again, as the monitor does: a process binds the library once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from executor_api.processes.gpu import Gpus
 
 
 def main() -> None:
-    """Read once for each line of stdin."""
-    gpus = Gpus(sys.argv[1])
+    """Read once for each line of stdin; the arguments are those of `Gpus`."""
+    gpus = Gpus(*sys.argv[1:])
     for _ in sys.stdin:
         reading = gpus.read()
         devices = [device._asdict() | {"lost_bytes": device.lost_bytes} for device in reading.devices]
