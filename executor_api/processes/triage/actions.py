@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from executor_api.processes.process_table import PROC, STUCK, ZOMBIE, Process, read_process, read_table
+from executor_api.processes.process_table import PROC, STUCK, Process, read_process, read_table
 from executor_api.processes.triage.details import Details
 from executor_api.processes.triage.facts import Heed, Identity
 from executor_api.processes.triage.reading import PatientReader
@@ -27,6 +27,8 @@ from executor_api.processes.triage.wording import clean, describe, restart_comma
 GRACE_SECONDS = 10.0
 """So long a process has to end after SIGTERM."""
 _KILL_SECONDS, _BURIAL_SECONDS, _RESTART_SECONDS = 3.0, 2.0, 3.0
+_COLLECT_SECONDS = 0.5
+"""So long a good parent has for that."""
 _MOST_NUDGED = 20
 
 Tell: TypeAlias = Callable[[str], None]
@@ -98,11 +100,10 @@ def kill(pid: int, hands: Hands) -> bool:
             return False
         target.send(signal.SIGKILL)
         ended = target.ended_within(_KILL_SECONDS)
-        now = read_process(pid)
         if not ended:
             hands.tell(_survival(pid, f"process {pid} is there {_KILL_SECONDS:g} s after SIGKILL"))
-        elif now is not None and (now.started, now.state) == (target.process.started, ZOMBIE):
-            hands.tell(f"process {pid} is dead, and a zombie until its parent {now.parent} collects it")
+        elif count_left([target.process], _COLLECT_SECONDS):
+            hands.tell(f"process {pid} is dead, and a zombie until its parent {target.process.parent} collects it")
         else:
             hands.tell(f"process {pid} has ended")
         return ended

@@ -28,6 +28,9 @@ _MOST_PIDS = 1 << 22
 _PART = 200
 """Processes that a look of the survey reads, at least."""
 _GPU_SECONDS = 3.0
+_MANY_ORPHANS = 100
+_MEANT_ORPHANS = ("containerd-shim", "conmon")
+"""Each looks after a container, one for each of them; they are left to init on purpose."""
 _REMOTE = ("nfs", "cifs", "smb", "fuse", "ceph", "9p", "gluster")
 
 
@@ -42,7 +45,7 @@ def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
     limits = [*_limits_of_machine(proc), *(_limits_of_cgroups(cgroups) if cgroups else ())]
     tight = any(limit.of_processes and limit.used >= _TIGHT * limit.most for limit in limits)
     bereaved, hogs = _bereaved(zombies, details), _hogs(table.pids, details)
-    family = _largest_family(table.pids, details) if tight else None
+    family, adopted = _families(table, details) if tight or table.orphans >= _MANY_ORPHANS else (None, None)
     gpu, remarks = _gpu_holders(table.pids, details)
     stuck = [_stuck(process, details) for process in still[:_MOST_STUCK]]
     stuck = [_introduced(found, details) for found in stuck]  # last: command lines of theirs may hang
@@ -58,7 +61,8 @@ def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
         busy=len(table.stuck) - len(still),
         hogs=hogs,
         limits=limits,
-        family=family,
+        family=family if tight else None,
+        adopted=adopted,
         gpu=gpu,
         remarks=remarks,
     )
@@ -181,18 +185,25 @@ def _hog(pid: int, usage: Usage, details: Details) -> Hog:
     return Hog(details.identity(pid), usage.used, usage.limit, sockets.count_kinds(links), closed)
 
 
-def _largest_family(pids: Sequence[int], details: Details) -> Family | None:
-    """Who has most of them. Reads each process again: only where they run out."""
-    processes = [process for pid in pids if (process := read_process(pid, details.proc))]
+def _families(table: ProcessTable, details: Details) -> tuple[Family | None, Family | None]:
+    """Who has most processes, and the most frequent kind of orphans. Reads each again: only where they are many."""
+    processes = [process for pid in table.pids if (process := read_process(pid, details.proc))]
     children = Counter(process.parent for process in processes if process.parent > 2)  # noqa: PLR2004 - the kernel's own
-    orphans = [process for process in processes if process.parent == 1 and process.session != process.pid]
-    if not children and not orphans:
+    adopted = _adopted(
+        [process for process in processes if process.parent == 1 and process.session != process.pid], details
+    )
+    if children and (adopted is None or adopted.size <= children.most_common(1)[0][1]):
+        parent, size = children.most_common(1)[0]
+        return Family(details.identity(parent), size), adopted
+    return adopted, adopted
+
+
+def _adopted(orphans: Sequence[Process], details: Details) -> Family | None:
+    left = [orphan for orphan in orphans if not orphan.name.startswith(_MEANT_ORPHANS)]
+    if not left:
         return None
-    parent, size = children.most_common(1)[0] if children else (0, 0)
-    if len(orphans) <= size:
-        return Family(details.identity(parent), size)
-    name, size = Counter(orphan.name for orphan in orphans).most_common(1)[0]
-    example = next(orphan for orphan in orphans if orphan.name == name)
+    name, size = Counter(orphan.name for orphan in left).most_common(1)[0]
+    example = next(orphan for orphan in left if orphan.name == name)
     return Family(details.identity(example.pid), size, orphans=True)
 
 

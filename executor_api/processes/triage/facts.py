@@ -122,6 +122,9 @@ class Situation:
     hogs: Sequence[Hog] = ()
     limits: Sequence[Limit] = ()
     family: Family | None = None
+    """Who has most of them, where a limit is near."""
+    adopted: Family | None = None
+    """The most frequent kind of orphans, where there are many."""
     gpu: Sequence[GpuHolder] = ()
     remarks: Sequence[str] = ()
     """What could not be looked at."""

@@ -24,6 +24,7 @@ _FULL, _TIGHT = 0.95, 0.8
 _MANY_ZOMBIES, _SOME_ZOMBIES = 100, 50
 _LONG_SECONDS, _MANY_STUCK = 300, 20
 _MANY_OPEN, _MANY_CLOSE_WAIT, _MANY_BUSY = 1000, 100, 5
+_SOME_ORPHANS, _MANY_ORPHANS = 100, 1000
 
 
 class Severity(IntEnum):
@@ -54,6 +55,7 @@ def find(situation: Situation) -> list[Finding]:
         *_stuck(situation),
         *(_hog(hog) for hog in situation.hogs if _matters(hog)),
         *_gpu(situation.gpu),
+        *_orphans(situation),
     ]
     if situation.busy >= _MANY_BUSY:
         what = f"{several(situation.busy, 'process', 'processes')} in D state that move: they wait for a busy disk"
@@ -93,6 +95,18 @@ def _behind(limit: Limit, situation: Situation) -> tuple[str, str, Identity | No
         hog = situation.hogs[0]
         return f"{describe(hog.process)} has {hog.open:,}", restart_command(hog.process), hog.process
     return "no single process", "cat /proc/loadavg  # whether it still grows", None
+
+
+def _orphans(situation: Situation) -> Iterator[Finding]:
+    """Those of one name, if nothing that is full has led to them already."""
+    family = situation.adopted
+    if family is None or family.size < _SOME_ORPHANS or family == situation.family:
+        return
+    severity = Severity.WARNING if family.size >= _MANY_ORPHANS else Severity.NOTICE
+    what = f"{several(family.size, 'orphan')} of one name ({clean(family.who.name)}): whoever started them has ended"
+    yield Finding(
+        "orphans", severity, what, f"init adopted {describe(family.who)} and its like", _end_orphans(family.who)
+    )
 
 
 def _end_children(parent: Identity) -> str:
@@ -178,9 +192,11 @@ def _one_wait(group: Sequence[Stuck], unread: int) -> Finding:
     many = len(group) + unread >= _MANY_STUCK
     severity = Severity.CRITICAL if many or seconds >= _LONG_SECONDS or kind == "gpu" else Severity.WARNING
     who = describe(first.process)
+    if len(group) > 1:
+        who = f"{'orphans, such as' if first.parent and first.parent.pid == 1 else 'such as'} {who}"
     culprit = first.process
     if first.parent and first.parent.pid > 2:  # noqa: PLR2004 - init and the kernel's own are nobody's fault
-        who = f"{describe(first.parent)} started {who}" if len(group) == 1 else f"children of {describe(first.parent)}"
+        who = f"children of {describe(first.parent)}" if len(group) > 1 else f"{describe(first.parent)} started {who}"
         culprit = first.parent
     return Finding("stuck", severity, what, who, _release(kind, group), culprit)
 

@@ -25,9 +25,11 @@ def quoted(text: str) -> str:
 
 def describe(identity: Identity) -> str:
     """Who it is, in one line."""
-    told = identity.command or identity.name
+    told = _without_folders(identity.command or identity.name)
     shown = clean(told if len(told) <= _WIDEST else told[: _WIDEST - 3] + "...")
     notes = [f"pid {identity.pid}"]
+    if identity.name not in told:
+        notes.append(clean(identity.name))  # as metrics and `ps` call it
     if identity.uid is not None:
         notes.append("root" if identity.uid == 0 else f"uid {identity.uid}")
     notes += [clean(place) for place in (unit_of(identity), _container(identity)) if place]
@@ -70,6 +72,18 @@ def ago(seconds: float) -> str:
 def several(number: int, one: str, many: str | None = None) -> str:
     """So many of something."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _without_folders(command: str) -> str:
+    """A command that is too wide, without those of its program and of the script that follows."""
+    program, *words = command.split(" ", 2)
+    if len(command) <= _WIDEST:
+        return command
+    return " ".join([_last(program), *map(_last, words[:1]), *words[1:]])
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2] or path if path.startswith("/") else path
 
 
 def _container(identity: Identity) -> str | None:

@@ -114,6 +114,17 @@ def test_whoever_fills_the_machine_is_named(tree: ProcTree) -> None:
     assert (family.who.name, family.size, family.orphans) == ("left", 40, True)
 
 
+def test_many_orphans_are_told_without_a_limit_near(tree: ProcTree) -> None:
+    """The most frequent kind of them is found; those that look after containers are init's on purpose."""
+    for pid in range(1000, 1120):
+        tree.add(pid, "containerd-shim", parent=1, session=500)
+    assert examine(str(tree), cgroups=None).adopted is None
+    for pid in range(2000, 2110):
+        tree.add(pid, "sleep", parent=1, session=500)
+    found = examine(str(tree), cgroups=None)
+    assert (found.adopted and (found.adopted.who.name, found.adopted.size), found.family) == (("sleep", 110), None)
+
+
 def test_the_mount_that_a_process_waits_on(tree: ProcTree) -> None:
     """The descriptor of its system call leads to the file, and that to the mount; else its folder on a remote one."""
     mounts = "27 1 254:0 / / rw - ext4 /dev/vda rw\n40 27 0:50 / /mnt/data rw - nfs4 server:/export rw\n"

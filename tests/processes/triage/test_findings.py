@@ -177,6 +177,28 @@ def test_what_ends_those_that_fill_the_machine() -> None:
     assert owned.do.startswith("systemctl restart a.service  #")
 
 
+def test_orphans_weigh_by_their_number_and_are_told_once() -> None:
+    """A hundred of one name are a notice, a thousand a warning; where they fill a limit, that says it all."""
+    sleeper = Identity(70, "sleep", command="sleep 900", parent=1)
+    for number, severity in ((100, Severity.NOTICE), (999, Severity.NOTICE), (1000, Severity.WARNING)):
+        finding = only(adopted=Family(sleeper, number, orphans=True))
+        assert finding.severity == severity
+        assert finding.what == f"{number:,} orphans of one name (sleep): whoever started them has ended"
+        assert finding.who == "init adopted sleep 900 (pid 70) and its like"
+        assert finding.do.startswith("pkill -KILL -P 1 -x -- sleep  # look first")
+        assert finding.culprit is None
+    assert find(situation(adopted=Family(sleeper, 99, orphans=True))) == []
+    many = Family(sleeper, 3000, orphans=True)
+    assert only(adopted=many, family=many, limits=[Limit("pids", 90, 100, "more")]).kind == "limit"
+
+
+def test_orphans_in_d_state_are_told_as_such() -> None:
+    """Whoever started them has ended: init is not to blame, and neither is the first of them alone."""
+    for pid, told in ((1, "orphans, such as cp (pid 600)"), (2, "such as cp (pid 600)")):
+        stuck = [Stuck(Identity(n, "cp", parent=pid), Identity(pid, "x"), "io_schedule") for n in range(600, 603)]
+        assert only(stuck=stuck, stuck_in_all=3).who == told
+
+
 def test_gpu_holders_weigh_by_whether_they_can_be_ended() -> None:
     """In D state it is critical, without a parent a warning, else worth a notice."""
     ways = {"D": Severity.CRITICAL, "S": Severity.WARNING}
@@ -185,6 +207,24 @@ def test_gpu_holders_weigh_by_whether_they_can_be_ended() -> None:
     assert (
         only(gpu=[GpuHolder(AGENT, ["/dev/nvidia0", "/dev/nvidiactl"])]).what == "/dev/nvidia0, /dev/nvidiactl in use"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "shown"),
+    [
+        ("python", "/usr/bin/python agent.py", "/usr/bin/python agent.py (pid 7)"),
+        ("naive-agent", "python agent.py", "python agent.py (pid 7, naive-agent)"),
+        (
+            "python3",
+            "/opt/agent/venv/bin/python3 /opt/agent/lib/agents/worker.py --queue /var/spool/agent/calls",
+            "python3 worker.py --queue /var/spool/agent/calls (pid 7)",
+        ),
+        ("x", "x /srv/" + "y" * 80, "x " + "y" * 55 + "... (pid 7)"),
+    ],
+)
+def test_a_process_is_recognised(name: str, command: str, shown: str) -> None:
+    """The name that metrics have for it is told if the command has another; a wide one keeps what tells it apart."""
+    assert only(hogs=[Hog(Identity(7, name, command=command), 990, 1000)]).who == shown
 
 
 def test_names_cannot_steer_the_terminal() -> None:
