@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from executor_api import __version__
 from executor_api.domain.execution import Execution, Timings
-from executor_api.domain.outcome import Outcome, Reason, returned
+from executor_api.domain.outcome import Outcome, Reason, leaked
 from executor_api.processes.exporter import ProcessMetrics
 from executor_api.processes.monitor import Watched
 from executor_api.service.last_hour import LastHour
@@ -131,7 +131,7 @@ class Metrics:
         self._observe_phases(execution.timings, mode)
         self._observe_output(outcome)
         self._count_processes(outcome.processes)
-        if outcome.gpu is not None and not returned(outcome.gpu):
+        if outcome.gpu is not None and leaked(outcome.gpu):
             self._gpu_leaks.inc()
             self._gpu_leaked_bytes.inc(outcome.gpu["leaked_bytes"])
 

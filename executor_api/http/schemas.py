@@ -59,7 +59,10 @@ class GpuMemoryShape(_Shape):
         "answer."
     )
     leaked_bytes: int = Field(description="What had not come back by then.")
-    returned: bool = Field(description="Whether all came back. If not, the sandbox serves nobody again.")
+    returned: bool | None = Field(
+        description="Whether all came back. If not, the sandbox serves nobody again. null: some did not, but it may be "
+        "another sandbox's, for the driver lists processes that may not be this one's."
+    )
 
 
 class ExceptionShape(_Shape):

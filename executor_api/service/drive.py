@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from executor_api.backends.base import NotTakenError, Sandbox, SandboxFailedError, SandboxTimings
-from executor_api.domain.outcome import Evidence, Reason, leaves_nothing, returned
+from executor_api.domain.outcome import Evidence, Reason, leaked, leaves_nothing
 from executor_api.domain.runner_call import runner_call
 from executor_api.errors import ExecutorError, UnavailableError
 from executor_api.service.cancelling import ask_to_cancel
@@ -270,4 +270,4 @@ class Drive:
             return  # nobody wants it any more: it is garbage, and collected as such
         if sandbox is not None:
             outcome = self.live.record.outcome
-            await sandbox.release(sound=self._sound, leaky=outcome is not None and not returned(outcome.gpu))
+            await sandbox.release(sound=self._sound, leaky=outcome is not None and leaked(outcome.gpu))

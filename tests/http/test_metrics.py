@@ -54,12 +54,13 @@ async def test_what_calls_left_behind_is_counted(service: Service) -> None:
 
 
 async def test_gpu_memory_that_stays_is_counted(service: Service) -> None:
-    """Leaks add up, a driver that did not answer is one, memory that came back is none; answers say the same."""
+    """Leaks add up, a mute driver is one; memory that came back, or may be another's, is none. Answers say the same."""
     gpu = {"devices": 1, "before_bytes": 5, "after_bytes": 5, "leaked_bytes": 0, "returned": True}
     leak = {**gpu, "after_bytes": 400_000_005, "leaked_bytes": 400_000_000, "returned": False}
-    for name, found in {"ok": gpu, "leak": leak, "mute": {**gpu, "after_bytes": None, "returned": False}}.items():
+    mute, shared = {**gpu, "after_bytes": None, "returned": False}, {**gpu, "after_bytes": 9, "returned": None}
+    for name, found in {"ok": gpu, "leak": leak, "mute": mute, "shared": shared}.items():
         service.backend.scripts[name] = ([], {"gpu": found})
-    for name in ("ok", "leak", "leak", "mute"):
+    for name in ("ok", "leak", "leak", "mute", "shared"):
         answer = (await service.client.post("/execute", json={"code": name})).json()
         assert (answer["status"], answer["gpu"]) == ("succeeded", service.backend.scripts[name][1]["gpu"])
     counted = await samples(service)
@@ -81,7 +82,8 @@ async def test_pools_are_read_when_scraped(service: Service) -> None:
     found = await samples(service)
     states = [found[sample("pool_pods", template="default", state=state)] for state in ("ready", "starting", "taken")]
     results = [
-        found[sample("pool_claims_total", template="default", result=result)] for result in ("hit", "wait", "miss", "conflict")
+        found[sample("pool_claims_total", template="default", result=result)]
+        for result in ("hit", "wait", "miss", "conflict")
     ]
     assert (states, results) == ([2, 4, 0], [9, 3, 8, 7])
     assert sample("pool_target", template="gpu") not in found

@@ -14,12 +14,15 @@ from support.machine import eventually
 from support.nvml import Gpus
 from support.pod import SECONDS, Journal, Pod, pod, python, reused, shell
 
+from executor_runner.gpu import Use, Verdict, judge
 from executor_runner.protocol import GPUS_ENV
 
 IN_USE = 500_000_000
 LEAK = 400_000_000
 SMALL = 10_000_000
 """As much as a device's use moves by itself."""
+STRANGER = 4_194_303
+"""The highest number that the kernel gives a process: none of ours has it."""
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def running(sandbox: Pod, gpus: Gpus, *lines: str, **changes: Any) -> Journal:
         return Journal(response.read())
 
 
-def memory(before: int, after: int | None, leaked: int = 0, *, returned: bool = True) -> dict[str, Any]:
+def memory(before: int, after: int | None, leaked: int = 0, *, returned: bool | None = True) -> dict[str, Any]:
     return {
         "devices": 1,
         "before_bytes": before,
@@ -79,6 +82,57 @@ def test_memory_that_stays_is_a_leak(tmp_path: Path, gpus: Gpus) -> None:
         report = running(sandbox, gpus, devices[1], f"used 1 {LEAK}").report
     assert report["gpu"] == memory(IN_USE, LEAK, LEAK, returned=False) | {"devices": 2}
     assert (report["exit_code"], report["cause"]) == (0, None)
+
+
+def test_memory_that_a_call_s_own_process_holds_is_a_leak(sandbox: Pod, gpus: Gpus) -> None:
+    """A number that a process of the sandbox has had, and that the driver still lists, is its own."""
+    lines = (f"used 0 {IN_USE + LEAK}", f"process 0 {sandbox.process.pid} {LEAK}")
+    report = running(sandbox, gpus, *lines).report
+    assert report["gpu"] == memory(IN_USE, IN_USE + LEAK, LEAK, returned=False)
+
+
+def test_memory_that_may_be_a_neighbour_s_is_blamed_on_nobody(sandbox: Pod, gpus: Gpus) -> None:
+    """Where another process of the machine holds some of the device, what is missing is nobody's known leak."""
+    lines = (f"used 0 {IN_USE + LEAK}", f"process 0 {STRANGER} {LEAK}")
+    report = running(sandbox, gpus, *lines, **reused()).report
+    assert report["gpu"] == memory(IN_USE, IN_USE + LEAK, returned=None)
+    assert sandbox.process.wait(SECONDS) == 0, "nobody else gets what may be full"
+
+
+def test_a_neighbour_changes_nothing_where_all_is_back(sandbox: Pod, gpus: Gpus) -> None:
+    """A process of the machine on the device is no reason for doubt while no memory is missing."""
+    report = running(sandbox, gpus, f"used 0 {IN_USE}", f"process 0 {STRANGER} {LEAK}").report
+    assert report["gpu"] == memory(IN_USE, IN_USE)
+
+
+def test_a_device_that_is_lost_does_not_count_as_returned(sandbox: Pod, gpus: Gpus) -> None:
+    """One that has fallen off the bus during a call gives no figure, and the call its own ending."""
+    report = running(sandbox, gpus, f"used 0 {IN_USE}", "lost 0").report
+    assert report["gpu"] == memory(IN_USE, None, returned=False)
+    assert report["exit_code"] == 0
+
+
+def test_devices_of_others_are_not_compared(tmp_path: Path, gpus: Gpus) -> None:
+    """A sandbox that sees more devices than it was given says nothing of memory: some of it is not its own."""
+    gpus.say("device 0 8000000000", "device 1 8000000000")
+    with pod(tmp_path / "pod", **{GPUS_ENV: "1"}, **gpus.environ) as sandbox:
+        assert "gpu" not in sandbox.run(shell("true")).report
+
+
+@pytest.mark.parametrize(
+    ("after", "last_pid", "verdict"),
+    [
+        ([Use(SMALL, [])], 50, Verdict(SMALL, returned=True)),
+        ([Use(LEAK, [])], 50, Verdict(LEAK, LEAK)),
+        ([Use(LEAK, [50])], 50, Verdict(LEAK, LEAK)),
+        ([Use(LEAK, [51])], 50, Verdict(LEAK, returned=None)),
+        ([Use(LEAK, [51])], None, Verdict(LEAK, LEAK)),
+        ([], 50, Verdict(None)),
+    ],
+)
+def test_whose_memory_it_is(after: list[Use], last_pid: int | None, verdict: Verdict) -> None:
+    """Missing memory is a leak, unless a process that can't be ours is listed and none of ours is stuck."""
+    assert judge([0], after, last_pid) == verdict
 
 
 def test_a_driver_that_does_not_answer_any_more_holds_up_nobody_for_good(sandbox: Pod, gpus: Gpus) -> None:

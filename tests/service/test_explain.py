@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.house import House, submission
@@ -116,16 +116,20 @@ def test_a_result_from_elsewhere_and_what_was_left_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "leaked", "said"),
-    [(400 << 20, 400 << 20, "did not come back after its end: 400 MiB"), (None, 0, "driver of its GPU did not answer")],
+    ("found", "said"),
+    [
+        ({"after_bytes": 400 << 20, "leaked_bytes": 400 << 20}, "did not come back after its end: 400 MiB"),
+        ({"after_bytes": None}, "driver of its GPU did not answer"),
+        ({"after_bytes": 400 << 20, "returned": None}, "can't be told, because processes that may be another's"),
+    ],
 )
-def test_gpu_memory_that_stays_is_told(after: int | None, leaked: int, said: str) -> None:
+def test_gpu_memory_that_stays_is_told(found: dict[str, Any], said: str) -> None:
     """How much, or that nobody knows; nothing of memory that came back."""
     free: GpuMemory = {"devices": 1, "before_bytes": 0, "after_bytes": 0, "leaked_bytes": 0, "returned": True}
     outcome = Outcome(Status.SUCCEEDED, None, "", gpu=free)
     execution = replace(ended(None), outcome=outcome)
     assert not any("GPU" in sentence for sentence in explain(execution, ALONE, NOW).sentences)
-    held: GpuMemory = {**free, "after_bytes": after, "leaked_bytes": leaked, "returned": False}
+    held = cast("GpuMemory", {**free, "returned": False, **found})
     execution = replace(execution, outcome=replace(outcome, gpu=held))
     assert sum(said in sentence for sentence in explain(execution, ALONE, NOW).sentences) == 1
 

@@ -223,7 +223,8 @@ class CallRun:
         if self._place.gpus is None:
             self.journal.append(FrameKind.REPORT, encode_json(report))
         else:
-            self._place.gpus.compare(lambda memory: self._report_with_gpus(report, memory))
+            alone = report["processes"]["unkillable"] == 0
+            self._place.gpus.compare(lambda memory: self._report_with_gpus(report, memory), alone=alone)
 
     def _report_with_gpus(self, report: Report, memory: GpuMemory) -> None:
         report["gpu"] = memory

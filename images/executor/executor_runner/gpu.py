@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from executor_runner import linux
 from executor_runner.loop import Loop
@@ -30,6 +30,22 @@ _NOISE_BYTES = 64 * 1024 * 1024
 """A device's use moves a little by itself; the least that a process takes of it is several times as much."""
 _ANSWER_FD, _STDERR = 0, 2
 _MOST_BYTES = 4096
+_MOST_HOLDERS = 256
+
+
+class Use(NamedTuple):
+    """Of one device: bytes in use, and who holds some, by the pids that the driver tells."""
+
+    used_bytes: int
+    holders: Sequence[int]
+
+
+class Verdict(NamedTuple):
+    """What came of the memory in use. ``returned`` is None if nobody can tell whose the rest is."""
+
+    after_bytes: int | None
+    leaked_bytes: int = 0
+    returned: bool | None = False
 
 
 class Gpus:
@@ -39,14 +55,17 @@ class Gpus:
         self._loop = loop
         self._before = before
         self.free = True
-        """Whether all memory had come back when it was last compared."""
+        """Whether all memory is known to have come back when it was last compared."""
 
-    def compare(self, then: Callable[[GpuMemory], None]) -> None:
-        """Tell ``then`` how memory stands, as soon as it has come back or is overdue."""
+    def compare(self, then: Callable[[GpuMemory], None], *, alone: bool) -> None:
+        """Tell ``then`` how memory stands, as soon as it has come back or is overdue.
+
+        ``alone``: every process of the sandbox but the runner's own has ended.
+        """
         try:
-            question = _ask(self._before)
+            question = _ask(lambda: _compare(self._before, alone=alone))
         except OSError:
-            then(self._found(None))
+            then(self._found(Verdict(None)))
         else:
             self._await(question, then)
 
@@ -54,32 +73,51 @@ class Gpus:
         if question.is_open():
             self._loop.call_later(_POLL_SECONDS, lambda: self._await(question, then))
         else:
-            then(self._found(question.answer()))
+            answer = question.answer()
+            then(self._found(Verdict(*answer) if answer else Verdict(None)))
 
-    def _found(self, after: Sequence[int] | None) -> GpuMemory:
-        leaked = _leaked_bytes(self._before, after) if after is not None else 0
-        self.free = after is not None and leaked == 0
+    def _found(self, verdict: Verdict) -> GpuMemory:
+        self.free = verdict.returned is True
         return GpuMemory(
             devices=len(self._before),
             before_bytes=sum(self._before),
-            after_bytes=sum(after) if after is not None else None,
-            leaked_bytes=leaked,
-            returned=self.free,
+            after_bytes=verdict.after_bytes,
+            leaked_bytes=verdict.leaked_bytes,
+            returned=verdict.returned,
         )
 
 
 def own_gpus(loop: Loop, environ: Mapping[str, str]) -> Gpus | None:
-    """Those that nobody else uses. None without any, and where NVIDIA's driver does not answer."""
+    """Those that nobody else uses. None without any, and where NVIDIA's driver does not answer or tells of others."""
     if not environ.get(GPUS_ENV):
         return None
     try:
-        question = _ask(None)
+        question = _ask(lambda: [use.used_bytes for use in _Driver().read()])
     except OSError:
         return None
     while question.is_open():
         time.sleep(_POLL_SECONDS)
     before = question.answer()
-    return Gpus(loop, before) if before else None
+    return Gpus(loop, before) if before and len(before) == int(environ[GPUS_ENV]) else None
+
+
+def judge(before: Sequence[int], after: Sequence[Use], last_pid: int | None) -> Verdict:
+    """Compare each device by itself: what one gives back is not the other's.
+
+    ``last_pid``: the highest number that a process of this sandbox can have had, if all of them have ended. A driver
+    that lists another tells the machine's numbers: its memory may be a neighbour's, where pods share the device though
+    its resource's name does not say so. None: what is held may well be ours.
+    """
+    if len(before) != len(after):
+        return Verdict(None)  # one has fallen off the bus
+    grown = [use.used_bytes - then for then, use in zip(before, after, strict=True)]
+    missing = [(size, use) for size, use in zip(grown, after, strict=True) if size > _NOISE_BYTES]
+    total = sum(use.used_bytes for use in after)
+    if not missing:
+        return Verdict(total, returned=True)
+    if last_pid is not None and any(pid > last_pid for _, use in missing for pid in use.holders):
+        return Verdict(total, returned=None)
+    return Verdict(total, sum(size for size, _ in missing))
 
 
 class _Question(NamedTuple):
@@ -97,23 +135,23 @@ class _Question(NamedTuple):
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         return False
 
-    def answer(self) -> list[int] | None:
-        """Bytes in use of each device; None if there was no answer. To be called once, when it is no longer open."""
+    def answer(self) -> list[Any] | None:
+        """What it wrote; None if that is nothing. To be called once, when it is no longer open."""
         if time.monotonic() > self.until:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         os.set_blocking(self.answer_fd, False)
         try:
-            used: list[int] = json.loads(os.read(self.answer_fd, _MOST_BYTES))
+            found: list[Any] = json.loads(os.read(self.answer_fd, _MOST_BYTES))
         except (BlockingIOError, ValueError):
             return None
         finally:
             os.close(self.answer_fd)
-        return used
+        return found
 
 
-def _ask(before: Sequence[int] | None) -> _Question:
-    """Raises ``OSError``. With ``before``, the answer waits for memory to come back to it."""
+def _ask(ask: Callable[[], Sequence[object]]) -> _Question:
+    """Have a process ask and answer. Raises ``OSError``."""
     answer_fd, theirs = os.pipe()
     try:
         pid = os.fork()
@@ -122,69 +160,99 @@ def _ask(before: Sequence[int] | None) -> _Question:
         raise
     else:
         if pid == 0:
-            _answer(theirs, before)
+            _answer(theirs, ask)
         return _Question(pid, answer_fd, time.monotonic() + _PATIENCE_SECONDS)
     finally:
         os.close(theirs)
 
 
-def _answer(descriptor: int, before: Sequence[int] | None) -> NoReturn:
+def _answer(descriptor: int, ask: Callable[[], Sequence[object]]) -> NoReturn:
     try:
         arrange_descriptors(descriptor, _STDERR, _STDERR)
         linux.unblock_signals()
-        os.write(_ANSWER_FD, json.dumps(_read_until_returned(before)).encode())
+        os.write(_ANSWER_FD, json.dumps(ask()).encode())
     finally:
         os._exit(0)  # without an answer if there is no driver, or it refuses
 
 
-def _read_until_returned(before: Sequence[int] | None) -> list[int]:
-    nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    _check(nvml.nvmlInit_v2())
+def _compare(before: Sequence[int], *, alone: bool) -> Verdict:
+    """Look until memory is back, or overdue."""
+    driver = _Driver()
+    last_pid = _last_pid() if alone else None
     until = time.monotonic() + RETURN_SECONDS
     while True:
-        used = [_used_bytes(nvml, handle) for handle in _handles(nvml)]
-        if before is None or time.monotonic() > until or not _leaked_bytes(before, used):
-            return used
+        verdict = judge(before, driver.read(), last_pid)
+        if verdict.returned or time.monotonic() > until:
+            return verdict
         time.sleep(_AGAIN_SECONDS)
 
 
-def _leaked_bytes(before: Sequence[int], after: Sequence[int]) -> int:
-    """Of each device by itself: what one gives back is not the other's."""
-    grown = [now - then for then, now in zip(before, after, strict=True)]
-    return sum(size for size in grown if size > _NOISE_BYTES)
+def _last_pid() -> int | None:
+    """Of this PID namespace; of every number up to here some process of the sandbox may have had it."""
+    try:
+        with open("/proc/loadavg", "rb") as file:
+            return int(file.read().split()[4])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 class _Memory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
 
-def _used_bytes(nvml: ctypes.CDLL, handle: ctypes.c_void_p) -> int:
-    memory = _Memory()
-    _check(nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)))
-    return int(memory.used)
+class _Process(ctypes.Structure):
+    _fields_ = (
+        ("pid", ctypes.c_uint),
+        ("used", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    )
 
 
-def _handles(nvml: ctypes.CDLL) -> Iterator[ctypes.c_void_p]:
-    """Of all devices; of one that is divided (MIG), those of the parts that are ours."""
-    count = ctypes.c_uint()
-    _check(nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)))
-    for index in range(count.value):
-        whole = ctypes.c_void_p()
-        _check(nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(whole)))
-        yield from _parts(nvml, whole) or [whole]
+class _Driver:
+    """NVIDIA's, opened. Raises ``OSError`` where there is none, or it refuses."""
 
+    def __init__(self) -> None:
+        self._nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        _check(self._nvml.nvmlInit_v2())
 
-def _parts(nvml: ctypes.CDLL, whole: ctypes.c_void_p) -> list[ctypes.c_void_p]:
-    most, found = ctypes.c_uint(), []
-    try:
-        nvml.nvmlDeviceGetMaxMigDeviceCount(whole, ctypes.byref(most))
-    except AttributeError:
-        return []  # a driver from before there were parts
-    for index in range(most.value):
-        part = ctypes.c_void_p()
-        if nvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, index, ctypes.byref(part)) == 0:
-            found.append(part)
-    return found
+    def read(self) -> list[Use]:
+        """All devices; of one that is divided (MIG), the parts that are ours. Raises ``OSError``."""
+        return [Use(self._used_bytes(handle), self._holders(handle)) for handle in self._handles()]
+
+    def _used_bytes(self, handle: ctypes.c_void_p) -> int:
+        memory = _Memory()
+        _check(self._nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)))
+        return int(memory.used)
+
+    def _holders(self, handle: ctypes.c_void_p) -> list[int]:
+        """None where the driver does not tell: it is older, or does not allow it."""
+        count, found = ctypes.c_uint(_MOST_HOLDERS), (_Process * _MOST_HOLDERS)()
+        with contextlib.suppress(AttributeError):
+            ask = self._nvml.nvmlDeviceGetComputeRunningProcesses_v3
+            if ask(handle, ctypes.byref(count), found) == 0:
+                return [process.pid for process in found[: count.value]]
+        return []
+
+    def _handles(self) -> Iterator[ctypes.c_void_p]:
+        count = ctypes.c_uint()
+        _check(self._nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)))
+        for index in range(count.value):
+            whole = ctypes.c_void_p()
+            _check(self._nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(whole)))
+            yield from self._parts(whole) or [whole]
+
+    def _parts(self, whole: ctypes.c_void_p) -> list[ctypes.c_void_p]:
+        most, found = ctypes.c_uint(), []
+        try:
+            self._nvml.nvmlDeviceGetMaxMigDeviceCount(whole, ctypes.byref(most))
+        except AttributeError:
+            return []  # a driver from before there were parts
+        for index in range(most.value):
+            part = ctypes.c_void_p()
+            if self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, index, ctypes.byref(part)) == 0:
+                found.append(part)
+        return found
 
 
 def _check(code: int) -> None:
