@@ -44,7 +44,9 @@ class Nvidia:
         return self._read(indices)
 
     def _read(self, indices: range) -> Found:
-        nvml, found, problems = self._nvml, [], []
+        nvml = self._nvml
+        found: list[Memory] = []
+        problems = []
         for index in indices:
             try:
                 found += _devices(nvml, index)
