@@ -7,7 +7,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from executor_api.processes.cgroups import CGROUPS, list_cgroups, pids_root, read_pids
 from executor_api.processes.descriptors import descriptor_survey
@@ -15,7 +14,8 @@ from executor_api.processes.pressure import Usage, read_pressure
 from executor_api.processes.process_table import PROC, Process, ProcessTable, read_process, read_table
 from executor_api.processes.triage import sockets, waits
 from executor_api.processes.triage.details import Details
-from executor_api.processes.triage.facts import Bereaved, Family, GpuHolder, Hog, Identity, Limit, Situation, Stuck
+from executor_api.processes.triage.facts import Bereaved, Family, Hog, Identity, Limit, Situation, Stuck
+from executor_api.processes.triage.gpus import look_at_gpus
 from executor_api.processes.triage.reading import PatientReader, UnreadableError
 from executor_api.processes.triage.wording import clean, quoted
 
@@ -27,7 +27,6 @@ _MOST_PIDS = 1 << 22
 """What the kernel takes for pid_max."""
 _PART = 200
 """Processes that a look of the survey reads, at least."""
-_GPU_SECONDS = 3.0
 _MANY_ORPHANS = 100
 _MEANT_ORPHANS = ("containerd-shim", "conmon")
 """Each looks after a container, one for each of them; they are left to init on purpose."""
@@ -46,7 +45,8 @@ def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
     tight = any(limit.of_processes and limit.used >= _TIGHT * limit.most for limit in limits)
     bereaved, hogs = _bereaved(zombies, details), _hogs(table.pids, details)
     family, adopted = _families(table, details) if tight or table.orphans >= _MANY_ORPHANS else (None, None)
-    gpu, remarks = _gpu_holders(table.pids, details)
+    gpus = look_at_gpus(table.pids, details)
+    remarks = gpus.remarks
     stuck = [_stuck(process, details) for process in still[:_MOST_STUCK]]
     stuck = [_introduced(found, details) for found in stuck]  # last: command lines of theirs may hang
     if details.reader.hanging:
@@ -63,7 +63,9 @@ def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
         limits=limits,
         family=family if tight else None,
         adopted=adopted,
-        gpu=gpu,
+        gpu=gpus.holders,
+        lost_memory=gpus.lost,
+        mute_gpu=gpus.mute,
         remarks=remarks,
     )
 
@@ -120,6 +122,7 @@ def _stuck(process: Process, details: Details) -> Stuck:
         mount.point if mount else None,
         seconds=details.idle(process),
         children=[int(child) for child in children],
+        leader=_leader(process.session, details) if process.parent == 1 and process.session != process.pid else None,
     )
 
 
@@ -202,27 +205,14 @@ def _adopted(orphans: Sequence[Process], details: Details) -> Family | None:
     left = [orphan for orphan in orphans if not orphan.name.startswith(_MEANT_ORPHANS)]
     if not left:
         return None
-    name, size = Counter(orphan.name for orphan in left).most_common(1)[0]
-    example = next(orphan for orphan in left if orphan.name == name)
-    return Family(details.identity(example.pid), size, orphans=True)
+    name = Counter(orphan.name for orphan in left).most_common(1)[0][0]
+    alike = [orphan for orphan in left if orphan.name == name]
+    session, size = Counter(orphan.session for orphan in alike).most_common(1)[0]
+    leader = _leader(session, details) if 2 * size > len(alike) else None
+    return Family(details.identity(alike[0].pid), len(alike), orphans=True, leader=leader)
 
 
-def _gpu_holders(pids: Sequence[int], details: Details) -> tuple[list[GpuHolder], list[str]]:
-    """Who has device files of the NVIDIA driver open; nobody is asked where it is not loaded."""
-    if not Path(details.proc, "driver/nvidia").exists():
-        return [], []
-    deadline = time.monotonic() + _GPU_SECONDS
-    found: list[GpuHolder] = []
-    unread = 0
-    for number, pid in enumerate(pids):
-        if time.monotonic() > deadline:
-            return found, [f"GPU holders: {len(pids) - number} processes were not looked at for want of time"]
-        try:
-            links = set(sockets.read_links(f"{details.proc}/{pid}"))
-        except OSError as error:
-            unread += isinstance(error, PermissionError)
-            continue
-        devices = sorted(link for link in links if link.startswith("/dev/nvidia"))
-        if devices:
-            found.append(GpuHolder(details.identity(pid), devices))
-    return found, [f"GPU holders: {unread} processes of others can't be looked into; root can"] if unread else []
+def _leader(session: int, details: Details) -> Identity | None:
+    """Of a session; None if it has ended, or is init."""
+    process = read_process(session, details.proc) if session > 1 else None
+    return details.identity(session) if process and process.session == session else None

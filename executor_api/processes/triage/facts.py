@@ -63,6 +63,8 @@ class Stuck:
     seconds: float | None = None
     """Since it last ran."""
     children: Sequence[int] = ()
+    leader: Identity | None = None
+    """Of an orphan: who leads the session that it was started in, and so may have started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +98,31 @@ class Family:
     who: Identity
     size: int
     orphans: bool = False
+    leader: Identity | None = None
+    """Who leads the session that most of the orphans were started in, and so may have started them."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuHolder:
-    """A process that has device files of a GPU open."""
+    """A process that has device files of a GPU open, or memory of one. ``used_bytes``: None if it is not told."""
 
     process: Identity
     devices: Sequence[str]
+    used_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LostMemory:
+    """Memory of a GPU that is held for processes that have ended. ``size`` is 0 if it is not told."""
+
+    uuid: str
+    name: str
+    size: int
+    gone: Sequence[int]
+    """Pids that nobody has any more."""
+    zombies: Sequence[Identity] = ()
+    parents: Sequence[Identity] = ()
+    """Of the zombies, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +145,8 @@ class Situation:
     adopted: Family | None = None
     """The most frequent kind of orphans, where there are many."""
     gpu: Sequence[GpuHolder] = ()
+    lost_memory: Sequence[LostMemory] = ()
+    mute_gpu: bool = False
+    """A driver was asked, and has not answered."""
     remarks: Sequence[str] = ()
     """What could not be looked at."""

@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 
-from executor_api.processes.triage.facts import Bereaved, GpuHolder, Heed, Hog, Identity, Limit, Situation, Stuck
+from executor_api.processes.triage.facts import (
+    Bereaved,
+    Heed,
+    Hog,
+    Identity,
+    Limit,
+    Situation,
+    Stuck,
+)
+from executor_api.processes.triage.finding import Finding, Severity
+from executor_api.processes.triage.gpu_findings import gpu_findings
 from executor_api.processes.triage.waits import meaning
 from executor_api.processes.triage.wording import (
     ago,
@@ -27,26 +35,6 @@ _MANY_OPEN, _MANY_CLOSE_WAIT, _MANY_BUSY = 1000, 100, 5
 _SOME_ORPHANS, _MANY_ORPHANS = 100, 1000
 
 
-class Severity(IntEnum):
-    """How bad it is."""
-
-    NOTICE = 1
-    WARNING = 2
-    CRITICAL = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong. ``do`` begins with the command to type, if there is one; ``culprit`` is who made it."""
-
-    kind: str
-    severity: Severity
-    what: str
-    who: str
-    do: str
-    culprit: Identity | None = None
-
-
 def find(situation: Situation) -> list[Finding]:
     """All that is wrong: the worst first; of the same severity in this order, the largest first."""
     found = [
@@ -54,7 +42,7 @@ def find(situation: Situation) -> list[Finding]:
         *(_zombies(family) for family in situation.bereaved),
         *_stuck(situation),
         *(_hog(hog) for hog in situation.hogs if _matters(hog)),
-        *_gpu(situation.gpu),
+        *gpu_findings(situation),
         *_orphans(situation),
     ]
     if situation.busy >= _MANY_BUSY:
@@ -88,7 +76,8 @@ def _behind(limit: Limit, situation: Situation) -> tuple[str, str, Identity | No
     if limit.of_processes and family:
         if family.orphans:
             told = several(family.size, "orphan", "orphans")
-            return f"{told} that init adopted, such as {describe(family.who)}", _end_orphans(family.who), None
+            who = f"{told} that init adopted, such as {describe(family.who)}{_started_by(family.leader)}"
+            return who, _end_orphans(family.who), family.leader
         told = several(family.size, "child", "children")
         return f"{describe(family.who)} has {told}", _end_children(family.who), family.who
     if not limit.of_processes and situation.hogs:
@@ -104,9 +93,12 @@ def _orphans(situation: Situation) -> Iterator[Finding]:
         return
     severity = Severity.WARNING if family.size >= _MANY_ORPHANS else Severity.NOTICE
     what = f"{several(family.size, 'orphan')} of one name ({clean(family.who.name)}): whoever started them has ended"
-    yield Finding(
-        "orphans", severity, what, f"init adopted {describe(family.who)} and its like", _end_orphans(family.who)
-    )
+    who = f"init adopted {describe(family.who)} and its like{_started_by(family.leader)}"
+    yield Finding("orphans", severity, what, who, _end_orphans(family.who), family.leader)
+
+
+def _started_by(leader: Identity | None) -> str:
+    return f"; they were started in the session of {describe(leader)}" if leader else ""
 
 
 def _end_children(parent: Identity) -> str:
@@ -169,9 +161,10 @@ def _bury(family: Bereaved) -> str:
 
 
 def _stuck(situation: Situation) -> Iterator[Finding]:
-    groups: defaultdict[tuple[str | None, str | None, int], list[Stuck]] = defaultdict(list)
+    groups: defaultdict[tuple[str | None, str | None, int | None, int | None], list[Stuck]] = defaultdict(list)
     for stuck in situation.stuck:
-        groups[stuck.function, stuck.mount_point, stuck.parent.pid if stuck.parent else 0].append(stuck)
+        parent, leader = (who.pid if who else None for who in (stuck.parent, stuck.leader))
+        groups[stuck.function, stuck.mount_point, parent, leader].append(stuck)
     rest = situation.stuck_in_all - len(situation.stuck)
     for group in sorted(groups.values(), key=len, reverse=True):
         yield _one_wait(group, rest)
@@ -194,7 +187,8 @@ def _one_wait(group: Sequence[Stuck], unread: int) -> Finding:
     who = describe(first.process)
     if len(group) > 1:
         who = f"{'orphans, such as' if first.parent and first.parent.pid == 1 else 'such as'} {who}"
-    culprit = first.process
+    who += _started_by(first.leader)
+    culprit = first.leader or first.process
     if first.parent and first.parent.pid > 2:  # noqa: PLR2004 - init and the kernel's own are nobody's fault
         who = f"children of {describe(first.parent)}" if len(group) > 1 else f"{describe(first.parent)} started {who}"
         culprit = first.parent
@@ -247,19 +241,3 @@ def _hog(hog: Hog) -> Finding:
         room = f"prlimit --pid {hog.process.pid} --nofile={hog.limit * 2}:{hog.limit * 2}"
         do += f"{';' if comment else '  #'} room until then: {room}"
     return Finding("descriptors", severity, what, describe(hog.process), do, hog.process)
-
-
-def _gpu(holders: Sequence[GpuHolder]) -> Iterator[Finding]:
-    for holder in holders:
-        process, devices = holder.process, ", ".join(clean(device) for device in holder.devices)
-        kill = f"executor-api triage --kill {process.pid}"
-        if process.state == "D":
-            what, severity = f"{devices} held by a process in D state: its GPU memory can't be freed", Severity.CRITICAL
-            kill = f"dmesg | grep -i -E 'xid|nvrm' | tail  # no signal reaches {process.pid} before the driver answers"
-        elif process.parent == 1:
-            what, severity = f"{devices} held by a process whose parent is gone", Severity.WARNING
-            kill += "  # if nobody needs it any more"
-        else:
-            what, severity = f"{devices} in use", Severity.NOTICE
-            kill += "  # only if it should not"
-        yield Finding("gpu", severity, what, describe(process), kill, process)

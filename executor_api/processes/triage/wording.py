@@ -69,6 +69,11 @@ def ago(seconds: float) -> str:
     return "less than a minute"
 
 
+def mebibytes(size: int) -> str:
+    """A size of memory."""
+    return f"{size / 2**20:,.0f} MiB"
+
+
 def several(number: int, one: str, many: str | None = None) -> str:
     """So many of something."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

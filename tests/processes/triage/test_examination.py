@@ -10,6 +10,7 @@ import psutil
 import pytest
 from support.machine import eventually
 from support.naive_agent import naive_agent
+from support.nvml import Gpus
 from support.proc_tree import ProcTree
 from support.sick import CLOSED_BY_PEER, DEAF, HALF_DEAD, ONE_A_SIGNAL, running
 
@@ -125,6 +126,22 @@ def test_many_orphans_are_told_without_a_limit_near(tree: ProcTree) -> None:
     assert (found.adopted and (found.adopted.who.name, found.adopted.size), found.family) == (("sleep", 110), None)
 
 
+def test_who_leads_the_session_of_orphans_is_found(tree: ProcTree) -> None:
+    """Of most of those of one name, and of one in D state; a session whose leader has ended leads to nobody."""
+    (tree.add(500, "agent", session=500) / "cmdline").write_text("agent\0")
+    for pid in range(2000, 2110):
+        tree.add(pid, "sleep", parent=1, session=500 if pid < 2080 else 501)
+    tree.stick(3000, "nfs_wait", parent=1, session=500)
+    tree.stick(3001, "nfs_wait", parent=1, session=501)
+    tree.stick(3002, "nfs_wait", parent=1, session=3002)
+    found = examine(str(tree), cgroups=None)
+    assert found.adopted is not None
+    assert found.adopted.leader is not None
+    assert (found.adopted.size, found.adopted.leader.command) == (112, "agent")
+    leaders = {stuck.process.pid: stuck.leader and stuck.leader.pid for stuck in found.stuck}
+    assert leaders == {3000: 500, 3001: None, 3002: None}
+
+
 def test_the_mount_that_a_process_waits_on(tree: ProcTree) -> None:
     """The descriptor of its system call leads to the file, and that to the mount; else its folder on a remote one."""
     mounts = "27 1 254:0 / / rw - ext4 /dev/vda rw\n40 27 0:50 / /mnt/data rw - nfs4 server:/export rw\n"
@@ -161,6 +178,59 @@ def test_gpu_holders_are_found_by_their_descriptors(tree: ProcTree) -> None:
     (tree.folder / "driver/nvidia").mkdir(parents=True)
     (holder,) = examine(str(tree), cgroups=None).gpu
     assert (holder.process.pid, holder.devices) == (70, ["/dev/nvidia0", "/dev/nvidiactl"])
+
+
+@pytest.fixture
+def gpus(tree: ProcTree, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Gpus:
+    """A machine with NVIDIA's driver, and what that says."""
+    found = Gpus(tmp_path_factory.mktemp("nvml"))
+    for name, value in found.environ.items():
+        monkeypatch.setenv(name, value)
+    (tree.folder / "driver/nvidia").mkdir(parents=True)
+    tree.add(2, "kthreadd", parent=0)
+    return found
+
+
+def test_gpu_memory_is_told_by_who_holds_it(tree: ProcTree, gpus: Gpus) -> None:
+    """The living by how much they hold, the most first; of the dead what is lost, with the parent of a zombie."""
+    for pid, state in ((70, "S"), (71, "S"), (72, "Z"), (812, "S")):
+        tree.add(pid, "python", state=state, parent=812)
+    holders = ((70, 100), (71, 200), (72, 300), (73, 400))
+    gpus.say("device 0 8000000000", *(f"process 0 {pid} {size}" for pid, size in holders))
+    situation = examine(str(tree), cgroups=None)
+    assert [(holder.process.pid, holder.used_bytes) for holder in situation.gpu] == [(71, 200), (70, 100)]
+    (lost,) = situation.lost_memory
+    assert (lost.uuid, lost.size, lost.gone) == ("GPU-0", 700, [73])
+    assert [(zombie.pid, parent.pid) for zombie, parent in zip(lost.zombies, lost.parents, strict=True)] == [(72, 812)]
+    assert not situation.mute_gpu
+    assert situation.remarks == []
+
+
+def test_from_a_container_nobody_is_accused(tree: ProcTree, gpus: Gpus) -> None:
+    """Where the machine's processes can't be seen, pids that the driver lists are told as what they are: numbers."""
+    tree.add(2, "sh")
+    gpus.say("device 0 8000000000", "process 0 73 400")
+    situation = examine(str(tree), cgroups=None)
+    assert (situation.gpu, situation.lost_memory) == ([], [])
+    assert situation.remarks == [
+        "GPU holders: the driver lists pid 73, which only the machine itself can tell who they are: look there"
+    ]
+
+
+def test_a_driver_that_does_not_answer_costs_its_deadline_only(tree: ProcTree, gpus: Gpus) -> None:
+    """It is told to be mute, who has its devices open is told all the same, and nothing of the question is left."""
+    train = tree.add(70, "python", parent=812)
+    (train / "fd").mkdir()
+    (train / "fd/3").symlink_to("/dev/nvidia0")
+    gpus.say("device 0 8000000000", "hang")
+    situation = examine(str(tree), cgroups=None)
+    assert (situation.mute_gpu, [holder.process.pid for holder in situation.gpu]) == (True, [70])
+    eventually(lambda: not any("executor_api.processes.gpu" in child.cmdline() for child in _children()))
+
+
+def _children() -> list[psutil.Process]:
+    """Of this process, the zombies left out."""
+    return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_limit_of_a_cgroup_is_told(tree: ProcTree, tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from executor_api.processes.triage.facts import (
     Hog,
     Identity,
     Limit,
+    LostMemory,
     Situation,
     Stuck,
 )
-from executor_api.processes.triage.findings import Finding, Severity, find, main_culprit
+from executor_api.processes.triage.finding import Finding, Severity
+from executor_api.processes.triage.findings import find, main_culprit
+from executor_api.processes.triage.wording import restart_command
 
 AGENT = Identity(812, "python", command="python agent.py", uid=1000, parent=500)
 
@@ -199,6 +202,16 @@ def test_orphans_in_d_state_are_told_as_such() -> None:
         assert only(stuck=stuck, stuck_in_all=3).who == told
 
 
+def test_orphans_lead_to_the_session_they_were_started_in() -> None:
+    """Init adopted them; whoever leads their session is named as the one behind it all."""
+    orphans = Family(Identity(70, "sleep", parent=1), 3000, orphans=True, leader=AGENT)
+    stuck = [Stuck(Identity(n, "cp", parent=1), Identity(1, "init"), "io_schedule", leader=AGENT) for n in (600, 601)]
+    found = find(situation(adopted=orphans, stuck=stuck, stuck_in_all=2))
+    for finding in found:
+        assert finding.who.endswith("; they were started in the session of python agent.py (pid 812, uid 1000)")
+    assert main_culprit(found) == AGENT
+
+
 def test_gpu_holders_weigh_by_whether_they_can_be_ended() -> None:
     """In D state it is critical, without a parent a warning, else worth a notice."""
     ways = {"D": Severity.CRITICAL, "S": Severity.WARNING}
@@ -225,6 +238,22 @@ def test_gpu_holders_weigh_by_whether_they_can_be_ended() -> None:
 def test_a_process_is_recognised(name: str, command: str, shown: str) -> None:
     """The name that metrics have for it is told if the command has another; a wide one keeps what tells it apart."""
     assert only(hogs=[Hog(Identity(7, name, command=command), 990, 1000)]).who == shown
+
+
+def test_memory_of_the_dead_is_critical() -> None:
+    """Held for a pid that is gone, only a reset helps; for a zombie its parent may; and a mute driver is told first."""
+    (gone,) = find(situation(lost_memory=[LostMemory("GPU-1", "L4", 400 << 20, [14])]))
+    assert (gone.severity, gone.what) == (Severity.CRITICAL, "400 MiB of GPU L4 (GPU-1) held for pid 14, which is gone")
+    assert gone.do.startswith("nvidia-smi --gpu-reset --id=GPU-1  #")
+    assert gone.culprit is None
+    part = only(lost_memory=[LostMemory("MIG-1", "x", 0, [*range(14, 21)])])
+    assert part.what.endswith("pid 18, which is gone and 2 more")
+    assert part.do.startswith("reboot  #")
+    zombie = only(lost_memory=[LostMemory("GPU-1", "L4", 1 << 20, [], [Identity(13, "python", "Z", 812)], [AGENT])])
+    assert zombie.what == "1 MiB of GPU L4 (GPU-1) held for zombie 13"
+    assert (zombie.culprit, zombie.do) == (AGENT, f"{restart_command(AGENT)}  # if it stays: {gone.do}")
+    found = find(situation(mute_gpu=True, gpu=[GpuHolder(AGENT, [], 3 << 20)]))
+    assert [finding.what for finding in found] == ["the GPU driver does not answer", "3 MiB of a GPU in use"]
 
 
 def test_names_cannot_steer_the_terminal() -> None:
