@@ -12,7 +12,8 @@ from executor_api.processes.process_table import PROC
 from executor_api.processes.triage.actions import Hands, kill, nudge_parents, restart_parent
 from executor_api.processes.triage.examination import examine
 from executor_api.processes.triage.facts import Situation
-from executor_api.processes.triage.findings import Finding, Severity, find, main_culprit
+from executor_api.processes.triage.finding import Finding, Severity
+from executor_api.processes.triage.findings import find, main_culprit
 from executor_api.processes.triage.signals import RefusedError
 from executor_api.processes.triage.wording import describe, several
 
@@ -34,8 +35,8 @@ def triage(
 ) -> None:
     """Say what is wrong with the processes of this machine: worst first, who made it, and what to do.
 
-    It looks at zombies, processes in D state, open descriptors, limits and GPU devices. It starts no process and
-    uses no network. The exit code is 1 if something is wrong that is more than a notice, or if what it was told to do
+    It looks at zombies, processes in D state, open descriptors, limits and GPUs. It starts no process, but for
+    one that asks a GPU's driver, and uses no network. The exit code is 1 if something is wrong that is more than a notice, or if what it was told to do
     did not work.
     """
     _check(proc, acts=nudge or restart_parent is not None or kill_pid is not None)

@@ -1,1 +1,1 @@
-"""Finds what is wrong with a machine's processes, who made it and what to do. Starts no process, opens no socket."""
+"""Finds what is wrong with a machine's processes, who made it and what to do. Opens no socket."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -131,6 +130,8 @@ class _Question:
 
     def answer(self) -> dict[str, Any] | None:
         """What it says; None if that does not come."""
+        import json  # noqa: PLC0415 - only where there are GPUs
+
         if self._pid is None:
             return {"devices": [], "problem": "no process could be started to ask the driver"}
         text = b""
