@@ -35,9 +35,9 @@ def triage(
 ) -> None:
     """Say what is wrong with the processes of this machine: worst first, who made it, and what to do.
 
-    It looks at zombies, processes in D state, open descriptors, limits and GPUs. It starts no process, but for
-    one that asks a GPU's driver, and uses no network. The exit code is 1 if something is wrong that is more than a notice, or if what it was told to do
-    did not work.
+    It looks at zombies, processes in D state, open descriptors, limits and GPUs. It uses no network, and starts no
+    process but one that asks the driver of GPUs. The exit code is 1 if something is wrong that is more than a notice,
+    or if what it was told to do did not work.
     """
     _check(proc, acts=nudge or restart_parent is not None or kill_pid is not None)
     if restart_parent is not None and kill_pid is not None:
