@@ -45,6 +45,21 @@ def test_it_touches_the_node_for_reading_only() -> None:
     assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True]
 
 
+def test_it_is_shown_gpus_when_asked_to() -> None:
+    """Then NVIDIA's runtime, that of its class, gives it all devices and what tells of them; else it asks for none."""
+    for values, env, runtime_class in (
+        ({}, None, None),
+        ({"gpus": True}, {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "utility"}, None),
+        ({"runtimeClassName": "nvidia"}, None, "nvidia"),
+    ):
+        [chart] = of_kind({"monitor": {"enabled": True, **values}}, "DaemonSet")
+        pod = chart["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        found = container.get("env")
+        assert (found and {item["name"]: item["value"] for item in found}) == env
+        assert pod.get("runtimeClassName") == runtime_class
+
+
 def test_its_namespace_alone_admits_privileged_pods() -> None:
     """The namespace that the chart makes for it does, the sandboxes' does not; one that is there is left as it is."""
     enforced = {

@@ -14,7 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SERVICE = ROOT / "images/api/requirements.lock"
 BUILD = ROOT / "images/api/build.lock"
 NUMPY = ROOT / "images/examples/numpy/requirements.lock"
-EXTRAS = ("auth", "kubernetes", "postgres")
+EXTRAS = ("auth", "gpu", "kubernetes", "postgres")
 """Those of the service's image."""
 
 
