@@ -144,15 +144,11 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who needs a sandbox, and for what.
-
-    ``again``: one that it claimed before did not take its call; it is no new demand.
-    """
+    """Who needs a sandbox, and for what."""
 
     execution_id: str
     tenant: str
     plan: Plan
-    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

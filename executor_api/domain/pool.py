@@ -146,7 +146,7 @@ class Demand:
     _at: float | None = None
 
     def arrived(self, now: float) -> None:
-        """One more call came, whether it found a sandbox or not."""
+        """A call came for one more sandbox, that waited or was made for it."""
         self._rate = self.rate(now) + 1 / _RATE_SECONDS
         self._at = now
 

@@ -42,8 +42,10 @@ class PoolSettings(StrictModel):
             raise ValueError("floor is more than ceiling")
         if self.size is not None and self.ceiling:
             raise ValueError("size excludes floor and ceiling; leave one or the other out")
-        if self.miss is not MissPolicy.COLD and not self.largest:
-            raise ValueError(f"miss: {self.miss} needs a pool; set size, or a ceiling, or leave miss out")
+        if self.miss is not MissPolicy.COLD and not (self.floor or self.size):
+            raise ValueError(
+                f"miss: {self.miss} needs sandboxes that always wait; set size, or a floor, or leave miss out"
+            )
         return self
 
     @property

@@ -201,12 +201,14 @@ class PoolKeeper:
         for item in members:
             if item.name not in self._retiring:
                 self._retiring.add(item.name)
+                self._roster.arrivals.retire(item.name)
                 self._spawn(self._retired(item.name))
 
     async def _retired(self, name: str) -> None:
         try:
             if not await self._hands.retire(name):
                 self._roster.leave(name)  # another replica's call is in it
+                self._roster.arrivals.keep(name)
         except UnavailableError as error:
             _log.warning("a sandbox could not be retired yet", sandbox=name, error=str(error))
             await asyncio.sleep(RETIRE_AGAIN_SECONDS)

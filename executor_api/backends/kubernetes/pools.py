@@ -15,6 +15,7 @@ from executor_api.backends.kubernetes.errors import ConflictError, KubernetesErr
 from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
 from executor_api.backends.kubernetes.pool_keeper import Hands, PoolKeeper
 from executor_api.backends.kubernetes.roster import Roster
+from executor_api.backends.kubernetes.snapshot import JobSnapshot
 from executor_api.backends.kubernetes.warm_pool import Sandboxes, WarmPool
 from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Template
@@ -35,6 +36,7 @@ class Pools:
         self._replica = replica
         self._pools: dict[str, WarmPool] = {}
         self.roster = Roster(cluster.jobs, cluster.pods, self._answers, self._changed, time.time, cluster.clock)
+        self.roster.arrivals.came = self._came
         hands = Hands(self._create, self._retire, self._look, lambda: f"p-{secrets.token_hex(8)}")
         self.keeper = PoolKeeper(lambda: self._pools, self.roster, hands, cluster.clock, time.time)
 
@@ -56,7 +58,7 @@ class Pools:
         ours = pool.sandboxes
         if ours.template is not template and ours.digest != self._factory.digest(template, ours.resources):
             return Miss("the template has changed since the call was accepted")
-        return await pool.claim(claim.execution_id, claim.plan.resources, again=claim.again)
+        return await pool.claim(claim.execution_id, claim.plan.resources)
 
     def refused(self, template: str, name: str) -> None:
         """The claimed sandbox of this name did not take its call."""
@@ -85,6 +87,11 @@ class Pools:
         if pool is not None:
             pool.serve()
         self.keeper.wake()
+
+    def _came(self, job: JobSnapshot) -> None:
+        pool = self._pools.get(job.template)
+        if pool is not None and job.digest == pool.sandboxes.digest:
+            pool.demand.arrived(time.time())
 
     async def _answers(self, name: str) -> None:
         await runner_answers(self._cluster, name)

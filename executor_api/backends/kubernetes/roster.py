@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from executor_api.backends.base import ConnectionLostError
+from executor_api.backends.kubernetes.arrivals import Arrivals
 from executor_api.backends.kubernetes.cache import JobCache, PodCache
 from executor_api.backends.kubernetes.classify import obstacle
 from executor_api.backends.kubernetes.leaks import Leaks
@@ -60,6 +61,7 @@ class Roster:
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._begun: dict[str, float] = {}  # by name: since when its pod is starting, with nothing that holds it up
         self._paces: defaultdict[str, Pace] = defaultdict(Pace)
+        self.arrivals = Arrivals()
         self.leaks = Leaks()
         self.share = Share()
         """Which of the sandboxes are meant for this replica. Those of others are ours if they don't take them."""
@@ -149,6 +151,7 @@ class Roster:
     def _look_at_job(self, job: JobSnapshot) -> None:
         lag = self._now() - job.created_at
         self._lag = lag if self._lag is None else min(self._lag, lag)
+        self.arrivals.look(job, self.age(job.created_at))
         self.leaks.look(job, self._pods.get(job.name))
         self._consider(job.name)
         self._changed(job.template)

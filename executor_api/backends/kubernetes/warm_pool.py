@@ -68,10 +68,8 @@ class WarmPool:
         """Calls that wait for a sandbox here."""
         return len(self._waiters)
 
-    async def claim(self, execution_id: str, resources: SandboxResources, *, again: bool = False) -> str | Miss:
+    async def claim(self, execution_id: str, resources: SandboxResources) -> str | Miss:
         """The name of a sandbox, reserved for the caller; a miss is its turn to have one made.
-
-        ``again``: the one it claimed before did not take its call.
 
         Raises `SandboxFailedError` where a wait is in vain.
         """
@@ -80,8 +78,6 @@ class WarmPool:
             return Miss(f"template {self.name!r} keeps no sandboxes waiting")
         if resources != self.sandboxes.resources:
             return Miss("it asks for other resources than the waiting sandboxes have")
-        if not again:
-            self.demand.arrived(self.now())
         name = self._take() if not self._waiters else None
         if name is not None:
             self.counts.hits += 1
