@@ -157,6 +157,10 @@ bench-monitor: $(READY)  ## Measure what the process monitor costs at 30,000 pro
 bench-threads: $(READY)  ## Run tools under 30 threads, with subprocess.run and with Executor.local(): what is left of each
 	PYTHONPATH=tests $(BIN)/python benchmarks/tool_threads.py
 
+.PHONY: incident
+incident: $(READY)  ## Make the incident anew at 1:10, count, alert, clean up; then the same calls through Executor.local()
+	PYTHONPATH=tests $(BIN)/python benchmarks/incident.py
+
 .PHONY: fuzz
 fuzz: $(READY)  ## Send 10,000 requests made from the OpenAPI document, and hold the answers against it
 	EXECUTOR_FUZZ_CASES=10000 EXECUTOR_FUZZ_SEED=$$(date +%s) $(BIN)/pytest -rP tests/fuzz
