@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from executor_api.backends.base import Claim
 from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.backend import KubernetesBackend
-from executor_api.backends.kubernetes.leaks import QUARANTINE_SECONDS
+from executor_api.backends.kubernetes.leaks import QUARANTINE_SECONDS, Leaks
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
+from executor_api.backends.kubernetes.snapshot import parse_job, parse_pod
 from executor_api.domain.pool_settings import PoolSettings
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.template import GpuAllowance, Template, plan
@@ -90,11 +92,24 @@ async def test_the_job_of_a_leak_stays_for_a_while_and_a_restarted_service_learn
     assert world.api.objects.get("jobs", leaking) is not None
 
 
+async def test_a_node_is_left_as_long_as_the_job_is_there(world: World) -> None:
+    """Whoever drains the node deletes the pod of the leak, of which nothing is known any more a while later."""
+    leaking = await leak(world, await world.pooled(WITH_GPU))
+    stored, pod = world.api.objects.get("jobs", leaking), await world.pod(leaking)
+    assert stored is not None
+    job, leaks = parse_job(stored), Leaks()
+    leaks.look(job, parse_pod(pod))
+    leaks.look(job, None)
+    assert leaks.nodes == {"node-1"}
+    leaks.look(replace(job, gone=True), None)
+    assert leaks.nodes == set()
+
+
 async def test_a_mended_node_is_used_again(world: World) -> None:
     """Once the Job of the leak is gone, what found no other node is made anew, for any node."""
     backend = await world.pooled(WITH_GPU)
     leaking = await leak(world, backend, node=None)
-    await until(lambda: all(names.KEEPS_OFF in job["metadata"]["annotations"] for job in jobs(world, "gpu")))
+    await until(lambda: [names.KEEPS_OFF in job["metadata"]["annotations"] for job in jobs(world, "gpu")] == [True] * 2)
     stuck = {job["metadata"]["name"] for job in jobs(world, "gpu")}
     text = "1 node(s) didn't match Pod's node affinity/selector"
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": text}

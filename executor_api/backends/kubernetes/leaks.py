@@ -12,7 +12,7 @@ from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState, PodSnapshot
 
 QUARANTINE_SECONDS = 600
-"""How long pools keep off a node. It may have mended by then; if not, the next leak there is found as this one was."""
+"""How long pools keep off a node. It may have mended by then; if not, what the next call there leaves is found, too."""
 
 _LABEL = f"/metadata/labels/{names.GPU_LEAK.replace('/', '~1')}"
 
@@ -29,13 +29,13 @@ class Leaks:
         return frozenset(self._nodes.values())
 
     def look(self, job: JobSnapshot | None, pod: PodSnapshot | None) -> None:
-        """Take note of a Job and its pod."""
+        """Take note of a Job and its pod, which may be gone long before the Job: whoever drains a node deletes it."""
         if job is None:
             return
-        if job.leaky and not job.gone and pod is not None and pod.node:
-            self._nodes[job.name] = pod.node
-        else:
+        if not job.leaky or job.gone:
             self._nodes.pop(job.name, None)
+        elif pod is not None and pod.node:
+            self._nodes[job.name] = pod.node
 
     def make_unfit(self, job: JobSnapshot, pod: PodSnapshot | None) -> bool:
         """Whether a sandbox that waits is on such a node, or still keeps off one that is none any more."""
