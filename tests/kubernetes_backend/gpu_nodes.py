@@ -72,6 +72,7 @@ class GpuNodes(World):
         assert env[POD_ENV] == pod["metadata"]["uid"]
         real = self.pods[job] = RealPod(node, self._addresses(), _made(self._folder / "pods" / job))
         await real.start({**env, **self.gpus[node].environ})
+        pod["fakeAddress"] = real.ip
         pod["spec"]["nodeName"] = node
         pod["status"].update(phase="Running", podIP=real.ip, podIPs=[{"ip": real.ip}], hostIP=self.node_ip)
         pod["status"]["containerStatuses"] = [{"name": "runner", "image": "i", "state": {"running": {}}}]

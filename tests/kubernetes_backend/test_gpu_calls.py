@@ -22,7 +22,7 @@ from kubernetes_backend.conftest import next_address
 from kubernetes_backend.gpu_nodes import GpuNodes
 from kubernetes_backend.world import until
 
-SECONDS = 60
+SECONDS = 120
 LEAK = 400_000_000
 SAY = "import os\nwith open(os.environ['NVML_SCRIPT'], 'a') as script:\n    script.write('''{}\n''')\n"
 """Code that has the driver say something from then on."""

@@ -23,7 +23,8 @@ from executor_runner.spare import arrange_descriptors
 
 RETURN_SECONDS = 5.0
 """How long memory may take to come back once the last process of a call has ended."""
-_PATIENCE_SECONDS = RETURN_SECONDS + 2.0
+_PATIENCE_SECONDS = 12.0
+"""How long an answer may take: a driver that nothing keeps awake needs seconds for the first. The service has more."""
 _AGAIN_SECONDS = 0.05
 _POLL_SECONDS = 0.002
 _NOISE_BYTES = 64 * 1024 * 1024
@@ -63,7 +64,8 @@ class Gpus:
         ``alone``: every process of the sandbox but the runner's own has ended.
         """
         try:
-            question = _ask(lambda: _compare(self._before, alone=alone))
+            until = time.monotonic() + RETURN_SECONDS
+            question = _ask(lambda: _compare(self._before, until, alone=alone))
         except OSError:
             then(self._found(Verdict(None)))
         else:
@@ -175,11 +177,10 @@ def _answer(descriptor: int, ask: Callable[[], Sequence[object]]) -> NoReturn:
         os._exit(0)  # without an answer if there is no driver, or it refuses
 
 
-def _compare(before: Sequence[int], *, alone: bool) -> Verdict:
+def _compare(before: Sequence[int], until: float, *, alone: bool) -> Verdict:
     """Look until memory is back, or overdue."""
-    driver = _Driver()
     last_pid = _last_pid() if alone else None
-    until = time.monotonic() + RETURN_SECONDS
+    driver = _Driver()
     while True:
         verdict = judge(before, driver.read(), last_pid)
         if verdict.returned or time.monotonic() > until:
