@@ -55,6 +55,29 @@ class Crowd(Generic[Connection]):
         self._speaking.pop(connection, None)
 
 
+class Unsent(Generic[Connection]):
+    """What waits in memory to be sent to those who do not read: at most so many bytes. No I/O, as `Crowd`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._sizes: dict[Connection, int] = {}  # the one that has not read for longest comes first
+
+    def waits(self, connection: Connection, size: int) -> list[Connection]:
+        """So many bytes wait for it now. Returns who has to go for them: perhaps itself."""
+        self._sizes[connection] = size
+        go = []
+        excess = sum(self._sizes.values()) - self._most
+        while excess > 0:
+            goes = next(iter(self._sizes))
+            excess -= self._sizes.pop(goes)
+            go.append(goes)
+        return go
+
+    def flows(self, connection: Connection) -> None:
+        """It reads, or is closed."""
+        self._sizes.pop(connection, None)
+
+
 def most_connections(calls: int) -> int:
     """How many connections this process has descriptors for beside so many calls; it lets itself have all it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
