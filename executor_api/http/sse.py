@@ -80,9 +80,13 @@ async def stream(
             if event is None:
                 yield b": heartbeat\n\n"
                 continue
+            if event.kind is EventKind.FINISHED and event.number > after:
+                yield b""  # sent once what came before is read: who reads nothing must not have a whole answer held
             written = await writer.write(event)
             if written and event.number > after:
                 yield written
+                del written  # or it would be held twice until the client has read it
+                yield b""
 
 
 async def _with_pauses(events: AsyncIterator[Event], seconds: float) -> AsyncGenerator[Event | None, None]:

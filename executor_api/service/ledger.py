@@ -13,7 +13,7 @@ from executor_api.domain.output import assemble
 from executor_api.errors import NotFoundError
 from executor_api.service.drive import Drive
 from executor_api.service.news import News
-from executor_api.service.store import ListFilter, Page, Store
+from executor_api.service.store import EVENTS_AT_ONCE, ListFilter, Page, Store
 from executor_api.service.timeline import Overhead
 
 MOST_ENTRIES = 256
@@ -108,11 +108,11 @@ class Ledger:
         with self.news.of(execution_id) as news:
             while self.driving(execution_id) is None:
                 finished = (await self.record(execution_id)).status.finished
-                events = await self._store.events(execution_id, after)
+                events = await self._store.events(execution_id, after, EVENTS_AT_ONCE)
                 for event in events:
                     yield event
                     after = event.number
-                if finished:
+                if finished and len(events) < EVENTS_AT_ONCE:
                     return
                 if not events:
                     await news.wait()

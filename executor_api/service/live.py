@@ -14,7 +14,7 @@ from executor_api.domain.history import encode_step
 from executor_api.domain.output import assemble
 from executor_api.errors import ExecutorError, UnavailableError
 from executor_api.service.clock import backoff
-from executor_api.service.store import Store, TakenOverError
+from executor_api.service.store import EVENTS_AT_ONCE, Store, TakenOverError
 from executor_api.service.tail import Tail, Tally
 
 FLUSH_SECONDS = 0.1
@@ -234,7 +234,7 @@ class Live:
 
     async def _above(self, after: int) -> list[Event]:
         if after + 1 < self._tail.first:
-            return await self._store.events(self.record.id, after)
+            return await self._store.events(self.record.id, after, EVENTS_AT_ONCE)
         return self._tail.above(after)
 
     def _append(self, kind: EventKind, data: bytes, journal_offset: int | None) -> None:

@@ -113,11 +113,12 @@ def unfinished(connection: sqlite3.Connection) -> list[Execution]:
     return [decode_record(*row) for row in connection.execute(f"{_SELECT} WHERE finished_at IS NULL ORDER BY id")]
 
 
-def events_after(connection: sqlite3.Connection, execution_id: str, after: int) -> list[Event]:
-    """Events numbered above ``after``."""
+def events_after(connection: sqlite3.Connection, execution_id: str, after: int, most: int | None = None) -> list[Event]:
+    """Events numbered above ``after``: the first ``most`` of them, or all."""
     rows = connection.execute(
-        "SELECT number, kind, data, journal_offset FROM events WHERE execution_id = ? AND number > ? ORDER BY number",
-        (execution_id, after),
+        "SELECT number, kind, data, journal_offset FROM events WHERE execution_id = ? AND number > ?"
+        " ORDER BY number LIMIT ?",
+        (execution_id, after, -1 if most is None else most),
     )
     return [Event(number, EventKind(kind), data, offset) for number, kind, data, offset in rows]
 

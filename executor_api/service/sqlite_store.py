@@ -86,9 +86,9 @@ class SqliteStore:
         """The record, if it is the tenant's; anybody's if none is named."""
         return await self._read(lambda connection: records.get(connection, execution_id, tenant))
 
-    async def events(self, execution_id: str, after: int = 0) -> list[Event]:
-        """Events numbered above ``after``, in order."""
-        return await self._read(lambda connection: records.events_after(connection, execution_id, after))
+    async def events(self, execution_id: str, after: int = 0, most: int | None = None) -> list[Event]:
+        """Events numbered above ``after``, in order: the first ``most`` of them, or all."""
+        return await self._read(lambda connection: records.events_after(connection, execution_id, after, most))
 
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None = None) -> Page:
         """A tenant's executions, newest first. Raises `InvalidRequestError` for a cursor that isn't ours."""

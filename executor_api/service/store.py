@@ -11,6 +11,9 @@ from executor_api.domain.outcome import Status
 from executor_api.domain.pool import Share
 from executor_api.errors import ExecutorError
 
+EVENTS_AT_ONCE = 8
+"""So many are read for somebody who follows an execution: one who takes none of them must not hold them all."""
+
 
 class TakenOverError(ExecutorError):
     """Another replica drives the execution now: whoever drove it before must let it be."""
@@ -140,8 +143,8 @@ class Store(Protocol):
         """The record, if it is the tenant's; anybody's if none is named."""
         ...
 
-    async def events(self, execution_id: str, after: int = 0) -> list[Event]:
-        """Events numbered above ``after``, in order."""
+    async def events(self, execution_id: str, after: int = 0, most: int | None = None) -> list[Event]:
+        """Events numbered above ``after``, in order: the first ``most`` of them, or all."""
         ...
 
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None = None) -> Page:

@@ -71,7 +71,8 @@ SELECT pg_notify('executor_changed', id) FROM changed
 )
 
 EVENTS_AFTER = text(
-    "SELECT number, kind, data, journal_offset FROM events WHERE execution_id = :id AND number > :after ORDER BY number"
+    "SELECT number, kind, data, journal_offset FROM events WHERE execution_id = :id AND number > :after"
+    " ORDER BY number LIMIT CAST(:most AS bigint)"
 )
 
 PRUNE_LOCK = text("SELECT pg_try_advisory_lock(7236833)")  # any number that nothing else locks by

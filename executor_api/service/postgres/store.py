@@ -92,9 +92,9 @@ class PostgresStore:
         rows = await self._rows(sql.BY_ID, id=execution_id, tenant=tenant)
         return _decoded(rows[0]) if rows else None
 
-    async def events(self, execution_id: str, after: int = 0) -> list[Event]:
-        """Events numbered above ``after``, in order."""
-        rows = await self._rows(sql.EVENTS_AFTER, id=execution_id, after=after)
+    async def events(self, execution_id: str, after: int = 0, most: int | None = None) -> list[Event]:
+        """Events numbered above ``after``, in order: the first ``most`` of them, or all."""
+        rows = await self._rows(sql.EVENTS_AFTER, id=execution_id, after=after, most=most)
         return [Event(number, EventKind(kind), bytes(data), offset) for number, kind, data, offset in rows]
 
     async def page(self, tenant: str, where: ListFilter, limit: int, cursor: str | None = None) -> Page:
