@@ -4,6 +4,10 @@ idle         connections that never say anything
 slow-heads   requests whose head comes a line a second and never ends
 huge-heads   requests with a megabyte of headers, one after another
 half-bodies  requests that send half of the body they promise, and wait
+drips        bodies that come one byte after another
+pipelines    small requests, as many as a connection takes, whose answers nobody reads
+deaf         requests for a large result, over and over, of which nobody reads any
+deaf-streams the same by event streams
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ import uvloop
 _MEGABYTE = 1024 * 1024
 _HEAD = b"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 _PACE_SECONDS = 1.0
+_DRIP_SECONDS = 0.02
+_PIPELINED = 10_000
+_LARGE = b'{"command": "yes out | head -c 1000000; yes err | head -c 1000000 >&2"}'
 
 Send = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -52,6 +59,36 @@ async def _half_body(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     await writer.drain()
 
 
+async def _drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(_HEAD + b"Content-Length: %d\r\n\r\n" % _MEGABYTE)
+    while not writer.is_closing():
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(_DRIP_SECONDS)
+
+
+async def _ask_and_not_read(writer: asyncio.StreamWriter, request: bytes) -> None:
+    while not writer.is_closing():
+        writer.write(request)
+        await writer.drain()
+        await asyncio.sleep(_PACE_SECONDS)
+    raise ConnectionResetError
+
+
+async def _pipeline(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _ask_and_not_read(writer, b"GET /healthz HTTP/1.1\r\n\r\n" * _PIPELINED)
+
+
+def _deaf(accept: bytes) -> Send:
+    """All ask for the result of one call, which the first of them has run."""
+    fields = b"Idempotency-Key: large\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n" % (accept, len(_LARGE))
+
+    async def send(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _ask_and_not_read(writer, _HEAD + fields + _LARGE)
+
+    return send
+
+
 @dataclass(frozen=True, slots=True)
 class Attack:
     """So many connections, each sending that; one that is thrown out comes again after ``pause`` seconds."""
@@ -66,6 +103,10 @@ ATTACKS = {
     "slow-heads": Attack(500, _slow_head),
     "huge-heads": Attack(4, _huge_head, pause=0.2),
     "half-bodies": Attack(500, _half_body),
+    "drips": Attack(200, _drip),
+    "pipelines": Attack(100, _pipeline),
+    "deaf": Attack(200, _deaf(b"application/json")),
+    "deaf-streams": Attack(200, _deaf(b"text/event-stream")),
 }
 
 
