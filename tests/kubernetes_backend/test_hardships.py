@@ -17,6 +17,7 @@ from executor_api.backends.kubernetes.client import ApiClient
 from executor_api.backends.kubernetes.credentials import load
 from executor_api.backends.kubernetes.errors import BusyError, KubernetesError
 from executor_api.backends.kubernetes.metrics import NoMetrics
+from executor_api.backends.kubernetes.remains import LOG_SECONDS
 from executor_api.backends.kubernetes.settings import DispatchMode
 from executor_api.errors import ConfigurationError
 from executor_runner.protocol import podlog
@@ -33,13 +34,13 @@ async def _client(world: World) -> ApiClient:
 
 
 async def test_long_retry_after_does_not_outlast_patience(world: World) -> None:
-    """A server that asks for a minute gets no minute from who can spare a second."""
+    """A server that asks for a minute gets no minute from who can spare a third of it."""
     world.api.fail("GET", JOBS, lambda: status(429, "TooManyRequests", "slow down", Retry_After="60"), times=9)
     async with await _client(world) as client:
         began = time.monotonic()
         with pytest.raises(BusyError):
-            await client.get(JOBS, patience=1)
-    assert time.monotonic() - began < 1
+            await client.get(JOBS, patience=20)
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ async def test_log_that_is_not_there_is_not_waited_for(world: World) -> None:
     await world.end_pod("x-1", code=1)
     began = time.monotonic()
     assert (await sandbox.last_words()).source == "evidence"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < LOG_SECONDS
 
 
 async def test_versions_that_are_gone_again_and_again(world: World) -> None:
@@ -116,14 +117,21 @@ async def test_api_servers_own_refusal_is_no_runner(world: World) -> None:
 
 async def test_refused_credentials_are_read_again_once_for_all(world: World, tmp_path: Path) -> None:
     """Many requests that are refused at a time ask an exec plugin once, not one after the other."""
-    plugin, asked = tmp_path / "plugin", tmp_path / "asked"
+    plugin, asked, all_refused = tmp_path / "plugin", tmp_path / "asked", tmp_path / "all-refused"
     kind = "client.authentication.k8s.io/v1"
     answer = {"apiVersion": kind, "kind": "ExecCredential", "status": {"token": world.api.token}}
-    plugin.write_text(f"#!/bin/sh\necho asked >> {asked}\nsleep 0.2\necho '{json.dumps(answer)}'\n")
+    wait = f"while [ $(wc -l < {asked}) -gt 1 ] && [ ! -e {all_refused} ]; do sleep 0.05; done"
+    plugin.write_text(f"#!/bin/sh\necho asked >> {asked}\n{wait}\necho '{json.dumps(answer)}'\n")
     plugin.chmod(0o700)
     path = world.kubeconfig(user={"exec": {"apiVersion": kind, "command": str(plugin)}})
     async with ApiClient(await load(str(path), "", {}), NoMetrics()) as client:
-        world.api.fail("GET", JOBS, lambda: status(401, "Unauthorized", "Unauthorized"), times=20)
+
+        def refuse() -> web.Response:
+            if world.api.faults[0].times == 0:
+                all_refused.touch()
+            return status(401, "Unauthorized", "Unauthorized")
+
+        world.api.fail("GET", JOBS, refuse, times=20)
         await asyncio.gather(*(client.get(JOBS) for _ in range(20)))
     assert len(asked.read_text().splitlines()) <= 3
 

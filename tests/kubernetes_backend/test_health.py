@@ -114,7 +114,7 @@ async def test_missing_image(world: World) -> None:
     assert problem.startswith("image sandbox:1 can't be pulled (ErrImagePull: manifest unknown)")
     await until(lambda: world.api.objects.all("jobs") == [])  # its own, and that of the network's check beside it
     world.api.script = world.play
-    await until(lambda: backend.health().ready, seconds=20)
+    await until(lambda: backend.health().ready)
 
 
 async def test_image_of_a_template_only_concerns_its_calls(world: World) -> None:

@@ -208,7 +208,7 @@ async def test_one_of_three_leads(replicas: Replicas) -> None:
 
 async def test_a_leader_that_stops_hands_over(replicas: Replicas) -> None:
     """The Lease is given back, so that the next one need not wait for its end."""
-    first = replicas.start("a")
+    first = replicas.start("a", PATIENT)
     await until(lambda: replicas.history)
     await first.stop()
     assert replicas.lease["spec"]["holderIdentity"] == ""
@@ -237,13 +237,13 @@ async def test_a_leader_whose_requests_hang_stops_in_time(replicas: Replicas) ->
     replicas.api.leases.mute.add("a")
     replicas.start("b")
     await until(lambda: ("b", "starts") in replicas.history)
-    assert replicas.history == [("a", "starts"), ("a", "stops"), ("b", "starts")]
+    assert replicas.history[-2:] == [("a", "stops"), ("b", "starts")]
 
 
 async def test_an_api_server_that_is_away(replicas: Replicas) -> None:
     """Twenty times the renewals' pace: nobody leads meanwhile, and one does afterwards."""
     first, second = replicas.start("a"), replicas.start("b")
-    await until(lambda: replicas.leaders)
+    await until(lambda: replicas.history)
     await replicas.api.stop()
     await until(lambda: not replicas.leaders)
     await asyncio.sleep(20 * QUICK.renew_seconds)
@@ -265,10 +265,11 @@ async def test_a_short_outage_costs_nothing(replicas: Replicas) -> None:
 
 async def test_a_lost_race_is_no_leadership(replicas: Replicas) -> None:
     """Who was second to take a Lease is told so by its version."""
-    replicas.api.fail("POST", "/leases", lambda: status(409, "AlreadyExists", "already exists"), times=1)
+    replicas.api.fail("POST", "/leases", lambda: status(409, "AlreadyExists", "already exists"), times=1000)
     first = replicas.start("a")
-    await until(lambda: replicas.api.faults[0].times == 0)
+    await until(lambda: replicas.api.faults[0].times < 998)
     assert not first.leadership.leading
+    replicas.api.faults.clear()
     await until(lambda: first.leadership.leading)
 
 
@@ -287,7 +288,7 @@ async def test_somebody_else_writes_on_the_lease(replicas: Replicas) -> None:
 
 async def test_a_lease_that_another_took_ends_the_work(replicas: Replicas) -> None:
     """A leader that finds another's name in the Lease stops at once."""
-    first = replicas.start("a")
+    first = replicas.start("a", PATIENT)
     await until(lambda: replicas.history)
     lease = replicas.lease
     await replicas.api.objects.put("leases", {**lease, "spec": {**lease["spec"], "holderIdentity": "b"}})

@@ -60,11 +60,12 @@ async def test_every_replica_keeps_off_the_node_of_a_leak(world: World) -> None:
     before = {job["metadata"]["name"] for job in jobs(world, "gpu")}
     (other,) = jobs(world, "cpu")
     leaking = await leak(world, witness)
-    await until(
-        lambda: len(jobs(world, "gpu")) == 2 and not before & {job["metadata"]["name"] for job in jobs(world, "gpu")}
-    )
-    for job in jobs(world, "gpu"):
-        assert job["metadata"]["annotations"][names.KEEPS_OFF] == "node-1"
+
+    def nodes() -> list[str | None]:
+        return [job["metadata"]["annotations"].get(names.KEEPS_OFF) for job in jobs(world, "gpu")]
+
+    await until(lambda: nodes() == ["node-1"] * 2)
+    assert not before & {job["metadata"]["name"] for job in jobs(world, "gpu")}
     assert jobs(world, "cpu") == [other]
     for backend in (keeper, witness):
         await until(lambda backend=backend: all(pool.ready == pool.desired for pool in backend.pools()))
@@ -72,7 +73,7 @@ async def test_every_replica_keeps_off_the_node_of_a_leak(world: World) -> None:
         assert said.startswith("it keeps off node node-1, where memory of a GPU did not come back after a call; ")
         assert leaking in said
         assert problems(backend, "cpu") == ()
-        assert next(pool.taken for pool in backend.pools() if pool.template == "gpu") == 0
+        await until(lambda backend=backend: next(pool.taken for pool in backend.pools() if pool.template == "gpu") == 0)
 
 
 async def test_the_job_of_a_leak_stays_for_a_while_and_a_restarted_service_learns_from_it(world: World) -> None:

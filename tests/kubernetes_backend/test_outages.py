@@ -28,6 +28,7 @@ async def test_call_outlives_an_outage(world: World) -> None:
     assert await sandbox.alive(), "nobody could tell"
     await world.api.start()
     await until(lambda: backend.health().ready)
+    assert (await sandbox.last_words()).source == "evidence"  # once the watch has told of the end
     assert not await sandbox.alive()
 
 
@@ -47,7 +48,7 @@ async def test_cut_watch_goes_on_where_it_was(world: World) -> None:
     backend = await world.started()
     world.running = False
     sandbox = await backend.create("x-1", claim_of())
-    await until(lambda: world.api.objects.all("pods"))
+    await world.pod("x-1")
     listings = _listings(world)
     world.api.cut_watches()
     await world.run_pod("x-1")
@@ -64,6 +65,7 @@ async def test_forgotten_version_means_a_new_listing(world: World) -> None:
     await world.api.objects.remove("pods", "x-1-abcde")
     world.api.objects.compact()
     await world.api.start()
+    await until(lambda: backend.health().ready)
     assert "deleted" in (await first.last_words()).evidence.message
     assert (await first.alive(), await second.alive()) == (False, True)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from executor_api.backends.base import Claim, ConnectionLostError, Sandbox, SandboxFailedError
-from executor_api.backends.kubernetes import names
+from executor_api.backends.kubernetes import names, remains
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.domain.outcome import Evidence, Reason
 from executor_runner.protocol.frames import FrameKind
@@ -93,7 +93,7 @@ async def test_a_job_that_is_not_admitted_in_time(
     backend: KubernetesBackend, queue: str | None, reason: Reason
 ) -> None:
     """The call fails with what its Job waited for; who suspends a Job that names no queue is not known."""
-    sandbox = await backend.create("x-1", Claim("e-x-1", "t", plan_of(queue=queue, start_seconds=1)))
+    sandbox = await backend.create("x-1", Claim("e-x-1", "t", plan_of(queue=queue, start_seconds=2)))
     with pytest.raises(SandboxFailedError) as caught:
         await sandbox.ready()
     assert caught.value.evidence.reason is reason
@@ -112,7 +112,9 @@ async def test_a_running_call_that_its_queue_ends(
     with pytest.raises(ConnectionLostError):
         await read(journal)
     second = await _admit(world)
-    await until(lambda: backend._cluster is not None and backend._cluster.pods.get("x-1") is not None)
+    assert backend._cluster is not None
+    pods = backend._cluster.pods
+    await until(lambda: (first := pods.get("x-1")) is not None and first.gone)
     assert not await sandbox.alive()
     words = await sandbox.last_words()
     assert (words.evidence.reason, message in words.evidence.message) == (reason, True)
@@ -123,8 +125,11 @@ async def test_a_running_call_that_its_queue_ends(
     assert second.calls == []
 
 
-async def test_a_job_suspended_by_hand_is_evicted(world: World, backend: KubernetesBackend) -> None:
+async def test_a_job_suspended_by_hand_is_evicted(
+    world: World, backend: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a word of a queue, that the Job is suspended says enough."""
+    monkeypatch.setattr(remains, "CAUSE_SECONDS", 60.0)
     sandbox, _, runner = await _running(world, backend)
     await _suspend(world, suspended=True)
     await runner.stop()

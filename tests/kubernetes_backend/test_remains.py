@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.reports import report
 
+from executor_api.backends.kubernetes import remains
 from executor_api.domain.outcome import Evidence, Reason
 from executor_runner.protocol import podlog
 from executor_runner.protocol.frames import FrameKind
@@ -108,8 +109,11 @@ async def test_pod_that_vanished(world: World) -> None:
         ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, Reason.SANDBOX_LOST),
     ],
 )
-async def test_who_ended_it(world: World, fields: dict[str, Any], reason: Reason) -> None:
+async def test_who_ended_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], reason: Reason
+) -> None:
     """The evidence names who told the sandbox to end."""
+    monkeypatch.setattr(remains, "CAUSE_SECONDS", 60.0)
     sandbox = await ready(await world.started())
     await world.change_pod("x-1", **fields)
     evidence = await sandbox.evidence()
@@ -117,8 +121,9 @@ async def test_who_ended_it(world: World, fields: dict[str, Any], reason: Reason
     assert evidence.reason is reason
 
 
-async def test_deleted_job_is_named(world: World) -> None:
+async def test_deleted_job_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the Job is gone, that is why its pod ends."""
+    monkeypatch.setattr(remains, "CAUSE_SECONDS", 60.0)
     sandbox = await ready(await world.started())
     await world.api.objects.remove("jobs", "x-1")
     await world.change_pod("x-1", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})

@@ -23,7 +23,7 @@ from kubernetes_backend.world import read, until
 
 HOST = "127.0.0.1"
 REQUEST = b"POST /v1/call HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
-SECONDS = 10.0
+SECONDS = 60.0
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -12,7 +12,7 @@ from executor_api.domain.outcome import Evidence, Reason
 from executor_api.errors import UnavailableError
 from kubernetes_backend.fake_apiserver import FakeApiServer, status
 from kubernetes_backend.fake_objects import Object
-from kubernetes_backend.world import World, claim_of, pod_of, until
+from kubernetes_backend.world import World, claim_of, pod_of
 
 UNSCHEDULABLE = {
     "type": "PodScheduled",
@@ -118,7 +118,7 @@ async def test_unschedulable_says_what_is_lacking(world: World) -> None:
 
     backend = await world.started()
     world.api.script = play
-    evidence = await _failure(backend, start_seconds=0.5)
+    evidence = await _failure(backend, start_seconds=2)
     assert evidence == Evidence(Reason.UNSCHEDULABLE, UNSCHEDULABLE["message"])
 
 
@@ -138,7 +138,7 @@ async def test_pod_deleted_before_it_runs(world: World) -> None:
     backend = await world.started()
     world.running = False
     sandbox = await backend.create("x-1", claim_of())
-    await until(lambda: world.api.objects.all("pods"))
+    await world.pod("x-1")
     await world.api.objects.remove("pods", "x-1-abcde")
     with pytest.raises(SandboxFailedError, match="deleted"):
         await sandbox.ready()

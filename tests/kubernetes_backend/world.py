@@ -24,7 +24,7 @@ from kubernetes_backend.fake_objects import Object
 from kubernetes_backend.fake_runner import FakeRunner
 
 MASTER_KEY = b"k" * 32
-READY_SECONDS = 10
+READY_SECONDS = 60
 
 
 class World:
@@ -244,6 +244,12 @@ async def until(condition: Callable[[], object], seconds: float = READY_SECONDS)
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition is about the outside, nobody could set an event
             await asyncio.sleep(0.01)
+
+
+async def arrived() -> None:
+    """Let the loop take turns, so that what is on its way between two ends in this process has come."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def ready(backend: KubernetesBackend, name: str = "x-1", **template: Any) -> Sandbox:
