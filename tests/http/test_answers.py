@@ -183,7 +183,7 @@ async def test_probes_tell_life_from_readiness(service: Service) -> None:
 
 async def _finished(service: Service, execution_id: str) -> dict[str, Any]:
     answer = await service.client.get(f"/executions/{execution_id}", headers={"Prefer": "wait=20"})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while answer.json()["finished_at"] is None:
             answer = await service.client.get(f"/executions/{execution_id}", headers={"Prefer": "wait=20"})
     found: dict[str, Any] = answer.json()

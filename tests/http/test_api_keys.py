@@ -70,7 +70,7 @@ def keys(tmp_path: Path) -> KeyFile:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for something that must become true soon; fail if it does not."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not await condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
@@ -117,7 +117,7 @@ async def test_what_is_no_key_is_refused_alike(make_service: ServiceMaker, keys:
 
 async def test_a_key_ends_when_it_said(make_service: ServiceMaker, keys: KeyFile) -> None:
     """From that moment it gets 401 that says so, while others go on; both kinds of refusal are counted."""
-    soon = datetime.now(UTC) + timedelta(seconds=3)
+    soon = datetime.now(UTC) + timedelta(seconds=6)
     ending, admin = keys.add("blue", expires=soon), keys.add("ops")
     service = await make_service(api_keys=str(keys.path))
     assert await status(service, ending) == 200

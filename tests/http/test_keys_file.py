@@ -41,7 +41,7 @@ def notes(service: Service) -> list[str]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for something that must become true soon; fail if it does not."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

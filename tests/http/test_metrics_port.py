@@ -51,13 +51,13 @@ def test_on_loopback_it_answers_to_this_machine_by_name(tmp_path: Path, port: in
 def test_it_is_there_until_the_last_call_has_ended(tmp_path: Path, port: int) -> None:
     """While the service drains, a probe hears that it is stopping; then both ports are free and all ended well."""
     with Service(tmp_path, "--metrics-port", str(port)) as service:
-        execution_id = service.submit({"command": "echo started; sleep 4"})
+        execution_id = service.submit({"command": "echo started; sleep 8"})
         service.wait_output(execution_id, "started")
         service.process.send_signal(signal.SIGTERM)
         service.wait_log("Shutting down")
         answer = httpx.get(f"http://127.0.0.1:{port}/metrics")
         assert "executor_inflight_executions 1.0" in answer.text
-        assert service.process.wait(30) == 0
+        assert service.process.wait(60) == 0
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{port}/healthz")
 

@@ -43,7 +43,7 @@ def forked(action: Callable[[], object]) -> int:
     """Run it in a fork of this process; the pid."""
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)
+        signal.alarm(100)
         try:
             action()
         finally:
@@ -94,10 +94,10 @@ def test_closing_does_not_wait_for_forks(marked: Marked) -> None:
     with ThreadPoolExecutor() as pool:
         call = pool.submit(executor.run, f"{marked.sleeper()} & {marked.sleeper()}", timeout=60)
         eventually(marked.pids)
-        pid = forked(lambda: time.sleep(60))
+        pid = forked(lambda: time.sleep(90))
         try:
             executor.close()
-            assert call.result(5).reason is Reason.SANDBOX_LOST
+            assert call.result(60).reason is Reason.SANDBOX_LOST
             assert set(nurseries()) == others
             eventually(lambda: not marked.pids())
             assert os.waitpid(pid, os.WNOHANG) == (0, 0)

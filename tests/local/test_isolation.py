@@ -67,7 +67,7 @@ def test_a_template_without_network_has_none(executor: Executor) -> None:
 def test_a_template_with_network_reaches_this_machine(executor: Executor) -> None:
     """Network "open" is this machine's network."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
+        server.settimeout(60)
         with ThreadPoolExecutor() as pool:
             port = str(server.getsockname()[1])
             call = pool.submit(executor.run, code=CONNECT, stdin=port, template="open", timeout=20)

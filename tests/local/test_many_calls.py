@@ -39,7 +39,7 @@ def test_nothing_adds_up(executor: Executor) -> None:
 def steady() -> dict[str, object]:
     """What could add up, once replacements have been made: as many sandboxes wait before as after."""
     seen: list[dict[str, object]] = []
-    eventually(lambda: seen.append(state()) or (len(seen) >= 10 and all(found == seen[-1] for found in seen[-10:])))
+    eventually(lambda: seen.append(state()) or (len(seen) >= 50 and all(found == seen[-1] for found in seen[-50:])))
     return seen[-1]
 
 

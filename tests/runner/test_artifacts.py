@@ -146,7 +146,7 @@ def test_no_depth_is_slow(work: Path) -> None:
     (folder / "file").touch()
     began = time.monotonic()
     assert names(work, "**/file", "d/**/d/**/file", "**/nothing") == ["d/" * 900 + "file"]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30, "else it does not end in a lifetime"
 
 
 def test_a_long_chain_of_links_is_an_unreadable_file(work: Path) -> None:

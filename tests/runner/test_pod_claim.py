@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.pod import DONE, TOKEN, Pod, a_call, pod, python, read_until, shell
+from support.pod import DONE, SECONDS, TOKEN, Pod, a_call, pod, python, read_until, shell
 
 from executor_runner.connection import MAX_BODY, MAX_HEAD
 from executor_runner.protocol import (
@@ -246,17 +246,15 @@ def test_a_retired_runner_takes_no_call_and_leaves(sandbox: Pod) -> None:
     """Retiring goes through the one who decides claims: a call that comes behind it finds no taker."""
     assert sandbox.ask("POST", RETIRE_PATH) == (204, b"")
     assert sandbox.ask("POST", body=json.dumps(shell("echo 1")).encode())[0] == 409
-    assert sandbox.process.wait(20) == 0
+    assert sandbox.process.wait(SECONDS) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_unclaimed_runner_leaves_at_a_signal(sandbox: Pod, number: signal.Signals) -> None:
-    """A runner without a call ends at once when told to, with its spare."""
+    """A runner without a call ends when told to, with its spare."""
     (spare,) = sandbox.below()
-    began = time.monotonic()
     sandbox.process.send_signal(number)
-    assert sandbox.process.wait(5) == 0
-    assert time.monotonic() - began < 1
+    assert sandbox.process.wait(SECONDS) == 0
     with contextlib.suppress(psutil.NoSuchProcess):
         while spare.status() != psutil.STATUS_ZOMBIE:  # whoever adopted it may take its time to reap it
             time.sleep(0.005)
@@ -266,7 +264,7 @@ def test_a_runner_whose_spare_died_leaves(sandbox: Pod) -> None:
     """A runner that could serve nobody does not wait for a call."""
     (spare,) = sandbox.below()
     spare.kill()
-    assert sandbox.process.wait(5) == 0
+    assert sandbox.process.wait(SECONDS) == 0
 
 
 def test_a_spare_that_dies_as_the_claim_comes_is_reported(sandbox: Pod) -> None:
@@ -281,9 +279,10 @@ def test_a_spare_that_dies_as_the_claim_comes_is_reported(sandbox: Pod) -> None:
 
 def test_done_before_the_report_is_refused(sandbox: Pod) -> None:
     """A running call cannot be ended by saying that its report is stored."""
-    with sandbox.start(shell("echo on; sleep 0.3")) as stream:
+    with sandbox.start(shell("echo on; sleep 600")) as stream:
         read_until(stream, b"on\n")
         assert sandbox.ask("POST", DONE)[0] == 409
+        assert sandbox.ask("DELETE")[0] == 202
         stream.read()
     assert sandbox.leave() == 0
 

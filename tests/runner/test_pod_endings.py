@@ -14,8 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
-from support.pod import TOKEN, Journal, Pod, encoded, python, read_until, shell
+from support.pod import SECONDS, TOKEN, Journal, Pod, encoded, python, read_until, reused, shell
 
+from executor_runner.__main__ import LINGER_SECONDS
 from executor_runner.protocol import TERMINATION_LIMIT
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.podlog import LogCopy, parse, unseal
@@ -51,15 +52,15 @@ def test_sigterm_in_the_middle_leaves_both_copies(sandbox: Pod, code: str, said:
 
 def test_sigterm_after_the_report_ends_the_runner(sandbox: Pod) -> None:
     """A runner that has reported does not hold up the deletion of its pod."""
-    sandbox.run(shell("true"))
+    sandbox.run(shell("true", **reused(idle_seconds=1000.0)))  # or it would leave by itself
     sandbox.process.send_signal(signal.SIGTERM)
-    assert sandbox.process.wait(1) == 0
+    assert sandbox.process.wait(SECONDS) == 0
 
 
 def test_a_runner_whose_reader_has_all_leaves_by_itself(sandbox: Pod) -> None:
     """If the service says nothing after it has read the report, the runner leaves soon."""
     sandbox.run(shell("true"))
-    assert sandbox.process.wait(4) == 0
+    assert sandbox.process.wait(LINGER_SECONDS - 5) == 0
 
 
 def test_a_report_that_nobody_took_stays_to_be_taken(sandbox: Pod) -> None:
@@ -192,18 +193,16 @@ def test_a_vfork_that_waits_for_ever_is_ended(sandbox: Pod) -> None:
         "import os\nprint('on')\nos.mkfifo('pipe')\n"
         "os.posix_spawn('/bin/true', ['true'], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, 'pipe', os.O_RDONLY, 0)])"
     )
-    began = time.monotonic()
-    journal = sandbox.run(python(code, timeout_seconds=0.3, grace_seconds=0.1))
+    journal = sandbox.run(python(code, timeout_seconds=1.0, grace_seconds=0.1))
     assert (journal.stdout, journal.report["cause"]) == (b"on\n", "timeout")
     assert journal.report["processes"]["unkillable"] == 0
-    assert time.monotonic() - began < 2.5
 
 
 def test_orphans_are_adopted_and_reaped(sandbox: Pod) -> None:
     """Orphans that end while the call runs leave no zombie with the runner."""
     with sandbox.start(shell("for i in $(seq 200); do (true &); done; echo made; sleep 60")) as stream:
         read_until(stream, b"made\n")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + SECONDS
         while len(sandbox.below()) > 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         left = [process for process in sandbox.below() if process.status() == psutil.STATUS_ZOMBIE]

@@ -15,8 +15,9 @@ from typing import Any
 
 import psutil
 import pytest
-from support.pod import DONE, OURS, TOKEN, Journal, Pod, python, read_until, shell
+from support.pod import DONE, OURS, SECONDS, TOKEN, Journal, Pod, python, read_until, shell
 
+from executor_runner.call import PICK_UP_SECONDS
 from executor_runner.protocol import CALL_PATH, TOKEN_HEADER
 from executor_runner.protocol.frames import FrameKind
 
@@ -117,7 +118,7 @@ def test_cancel_before_the_spare_is_ready(sandbox: Pod) -> None:
     with sandbox.start(shell("echo ran")) as stream:
         sandbox.ask("DELETE")
         journal = Journal(stream.read())
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < PICK_UP_SECONDS
     assert journal.kinds == [FrameKind.REPORT]
     assert (journal.report["cause"], journal.report["stdout_bytes"]) == ("cancelled", 0)
 
@@ -135,13 +136,11 @@ def test_timeout_is_the_cause_however_the_child_goes(
     sandbox: Pod, code: str, grace: float, exit_code: int | None, number: int | None
 ) -> None:
     """A call out of time is told to end, then made to: its cause is the timeout even if it exits with 0 meanwhile."""
-    began = time.monotonic()
-    journal = sandbox.run(shell("echo on; " + code, timeout_seconds=0.2, grace_seconds=grace))
+    journal = sandbox.run(shell("echo on; " + code, timeout_seconds=1.0, grace_seconds=grace))
     report = journal.report
     assert journal.stdout == b"on\n"
     assert (report["cause"], report["exit_code"], report["signal"]) == ("timeout", exit_code, number)
-    assert 0.2 <= time.monotonic() - began < 2.5
-    assert report["run_ms"] >= 200
+    assert report["run_ms"] >= 1000
 
 
 def test_times_are_never_negative(sandbox: Pod) -> None:
@@ -177,7 +176,7 @@ def test_a_runner_opens_nothing_that_it_does_not_close(sandbox: Pod) -> None:
     for _ in range(20):
         sandbox.resume()
         sandbox.ask("GET", token="guess")  # noqa: S106
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + SECONDS
     while runner.num_fds() > 6 and time.monotonic() < deadline:
         time.sleep(0.01)  # the last connection closes after we have its answer
     assert runner.num_fds() == 6
@@ -229,7 +228,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
             report = sandbox.run(shell("head -c 300000 /dev/zero", limits={"output_bytes": 1 << 20})).report
             assert (report["stdout_bytes"], report["stdout_dropped_bytes"]) == (300_000, 0)
             assert sandbox.ask("POST", DONE)[0] == 204
-            assert sandbox.process.wait(5) == 0
+            assert sandbox.process.wait(SECONDS) == 0
         finally:
             sandbox.close()
     finally:

@@ -29,7 +29,7 @@ def shell(command):
     return start("sh", "-c", command)
 
 def until(holds):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -48,7 +48,7 @@ def end_all():
 def tell(script: str) -> Any:
     """Run the script behind the prelude and return what it prints as JSON."""
     source = PRELUDE + textwrap.dedent(script)
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.machine import Marked, eventually
-from support.pod import Journal, reused, shell
+from support.pod import SECONDS, Journal, reused, shell
 
 from executor_runner.protocol.frames import FrameKind, encode_json
 from executor_runner.protocol.local import CANCEL, REFUSED, decode_call, encode_call
@@ -37,13 +37,13 @@ def service(tmp_path: Path) -> Iterator[socket.socket]:
     with theirs:
         command = [sys.executable, "-c", RUNNER, str(theirs.fileno()), str(tmp_path / "root")]
         runner = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
-    ours.settimeout(20)
+    ours.settimeout(SECONDS)
     with runner, ours:
         yield ours
         ours.close()
         assert runner.stderr is not None
         assert runner.stderr.read() == b""
-        assert runner.wait(20) == 0
+        assert runner.wait(SECONDS) == 0
 
 
 def journal(service: socket.socket) -> Journal:

@@ -36,7 +36,7 @@ async def test_who_it_was_is_still_known_after_a_restart(house: House) -> None:
     successor = await house.open()
     successor.audit.write = lines.write
     gate.set()
-    await successor.wait(execution.id, 10)
+    await successor.wait(execution.id, 60)
     await successor.stop(0)
     (line,) = lines
     assert (line["execution"], line["status"], line["stored"]) == (execution.id, "succeeded", True)

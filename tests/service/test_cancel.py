@@ -29,12 +29,12 @@ async def test_a_queued_execution_ends_at_once_and_never_starts(house: House) ->
     service = await house.open(max_concurrency=1, max_queue=1)
     first, second = await service.submit(submission()), await service.submit(submission())
     await service.cancel("default", second.id)
-    second = await service.wait(second.id, 10)
+    second = await service.wait(second.id, 60)
     assert (second.status, second.outcome.reason, second.dispatched) == (Status.CANCELLED, Reason.CANCELLED, False)
     assert second.cancel_requested
     third = await service.submit(submission())
     gate.set()
-    assert [(await service.wait(e.id, 10)).status for e in (first, third)] == [Status.SUCCEEDED] * 2
+    assert [(await service.wait(e.id, 60)).status for e in (first, third)] == [Status.SUCCEEDED] * 2
     assert len(house.backend.made) == 2
 
 
@@ -45,7 +45,7 @@ async def test_a_starting_execution_ends_and_its_sandbox_is_released(house: Hous
     execution = await service.submit(submission())
     await anext(event async for event in service.events("default", execution.id) if b"starting" in event.data)
     await service.cancel("default", execution.id)
-    execution = await service.wait(execution.id, 10)
+    execution = await service.wait(execution.id, 60)
     assert (execution.status, execution.outcome.message) == (Status.CANCELLED, "cancelled before it ran")
     await service.stop(5)
     sandbox = house.sandbox(execution)
@@ -61,7 +61,7 @@ async def test_a_running_call_ends_by_its_report(house: House, lost: int) -> Non
     await running(service, execution)
     asked = await service.cancel("default", execution.id)
     assert asked.cancel_requested
-    execution = await service.wait(execution.id, 10)
+    execution = await service.wait(execution.id, 60)
     assert (execution.status, execution.result_source, execution.outcome.signal) == (
         Status.CANCELLED,
         "http",
@@ -80,7 +80,7 @@ async def test_a_call_that_finished_first_stays_finished(house: House) -> None:
     await running(service, execution)
     await service.cancel("default", execution.id)
     gate.set()
-    finished = await service.wait(execution.id, 10)
+    finished = await service.wait(execution.id, 60)
     assert (finished.status, finished.cancel_requested) == (Status.SUCCEEDED, True)
     assert await service.cancel("default", execution.id) == finished
 
@@ -96,7 +96,7 @@ async def test_a_sandbox_that_is_gone_when_cancelled_is_a_cancelled_call(house: 
         sandbox = house.sandbox(execution)
         sandbox.vanish()
         await service.cancel("default", execution.id)
-        execution = await service.wait(execution.id, 10)
+        execution = await service.wait(execution.id, 60)
         assert execution.status is status
 
 
@@ -110,7 +110,7 @@ async def test_cancelling_while_the_dispatch_is_unsure_ends_the_call(house: Hous
         if b"starting" in event.data:
             break
     await service.cancel("default", execution.id)
-    assert (await service.wait(execution.id, 10)).status is Status.CANCELLED
+    assert (await service.wait(execution.id, 60)).status is Status.CANCELLED
 
 
 async def test_cancelling_twice_asks_once(house: House) -> None:
@@ -120,7 +120,7 @@ async def test_cancelling_twice_asks_once(house: House) -> None:
     execution = await service.submit(submission())
     await running(service, execution)
     await asyncio.gather(*(service.cancel("default", execution.id) for _ in range(5)))
-    assert (await service.wait(execution.id, 10)).status is Status.CANCELLED
+    assert (await service.wait(execution.id, 60)).status is Status.CANCELLED
     assert house.sandbox(execution).cancels == 1
 
 

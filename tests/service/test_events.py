@@ -45,7 +45,7 @@ async def test_output_of_a_running_call_is_on_disk_soon(house: House) -> None:
     house.backend.script = lambda _id: Script(frames=[stdout(b"so far"), asyncio.Event()])
     service = await house.open()
     execution = await service.submit(submission())
-    events = await asyncio.wait_for(house.events_on_disk(execution, 4), 5)
+    events = await asyncio.wait_for(house.events_on_disk(execution, 4), 60)
     assert (events[3].kind, events[3].data) == (EventKind.STDOUT, b"so far")
     assert (await service.get("default", execution.id)).status is Status.RUNNING
     assert (await service.output(execution.id)).stdout == b"so far"
@@ -111,4 +111,4 @@ async def test_waiting_ends_with_the_time_and_the_call_goes_on(house: House) -> 
     for seconds in (0, 0.01):
         assert not (await service.wait(execution.id, seconds)).status.finished
     gate.set()
-    assert (await service.wait(execution.id, 10)).status is Status.SUCCEEDED
+    assert (await service.wait(execution.id, 60)).status is Status.SUCCEEDED

@@ -23,11 +23,11 @@ async def test_only_unwanted_sandboxes_are_deleted(house: House) -> None:
     house.backend.script = lambda _id: Script(frames=[gate])
     running = await service.submit(submission())
     house.backend.sandboxes[stray.name] = stray
-    assert await asyncio.wait_for(house.backend.deleted.get(), 5) == stray.name
+    assert await asyncio.wait_for(house.backend.deleted.get(), 60) == stray.name
     assert {running.sandbox.name, kept.sandbox.name} <= set(house.backend.sandboxes)
     gate.set()
-    assert (await service.wait(running.id, 10)).status is Status.SUCCEEDED
-    assert await asyncio.wait_for(house.backend.deleted.get(), 5) == running.sandbox.name
+    assert (await service.wait(running.id, 60)).status is Status.SUCCEEDED
+    assert await asyncio.wait_for(house.backend.deleted.get(), 60) == running.sandbox.name
 
 
 async def test_old_executions_are_forgotten(house: House) -> None:
@@ -44,7 +44,7 @@ async def test_old_executions_are_forgotten(house: House) -> None:
         except NotFoundError:
             return
 
-    await asyncio.wait_for(forgotten(), 5)
+    await asyncio.wait_for(forgotten(), 60)
 
 
 async def test_a_round_that_fails_is_not_the_last(house: House) -> None:
@@ -62,5 +62,5 @@ async def test_a_round_that_fails_is_not_the_last(house: House) -> None:
     house.backend.collect_garbage = faulty
     await house.open(housekeeping_seconds=0.01)
     for _ in range(3):
-        await asyncio.wait_for(rounds.acquire(), 5)
+        await asyncio.wait_for(rounds.acquire(), 60)
     assert faults == []

@@ -64,7 +64,7 @@ def stands(house: House, execution: Execution, script: Script, *, has_call: bool
 async def settled(house: House, execution: Execution, **options: Any) -> tuple[Execution, object]:
     """Start a service, and return the record once it is finished, with its output."""
     service = await house.open(**options)
-    finished = await service.wait(execution.id, 10)
+    finished = await service.wait(execution.id, 60)
     return finished, await service.output(execution.id)
 
 
@@ -72,7 +72,7 @@ async def test_what_waited_runs_in_order_even_if_the_queue_is_shorter_now(house:
     """Accepted is accepted: executions that were queued run one after another, oldest first."""
     executions = [await left(house) for _ in range(4)]
     service = await house.open(max_concurrency=1, max_queue=0)
-    ended = [await service.wait(e.id, 10) for e in executions]
+    ended = [await service.wait(e.id, 60) for e in executions]
     assert [e.status for e in ended] == [Status.SUCCEEDED] * 4
     assert list(house.backend.made) == [e.sandbox.name for e in executions]
 
@@ -109,7 +109,7 @@ async def test_a_running_call_goes_on_where_its_stored_output_ends(house: House)
         await house.crash(service)
         service = await house.open()
         gate.set()
-        execution = await service.wait(execution.id, 10)
+        execution = await service.wait(execution.id, 60)
         events = await history(service, execution)
         assert events[: len(before)] == before
         assert [event.number for event in events] == list(range(1, 9))
@@ -200,7 +200,7 @@ async def test_a_template_that_no_longer_accepts_fails_only_what_never_ran(house
     templates = {"other": Template(name="other")}
     refused, _ = await settled(house, queued, templates=templates)
     assert refused.outcome.reason is Reason.REJECTED_TEMPLATE
-    assert (await house.services[-1].wait(running.id, 10)).status is Status.SUCCEEDED
+    assert (await house.services[-1].wait(running.id, 60)).status is Status.SUCCEEDED
 
 
 async def test_stopping_leaves_what_runs_to_the_next_start(house: House) -> None:

@@ -113,6 +113,7 @@ async def test_save_replaces_the_record_and_adds_events(store: Store) -> None:
         Event(3, EventKind.FINISHED, b""),
     ]
     assert [event.number for event in await store.events(done.id, after=2)] == [3]
+    assert [event.number for event in await store.events(done.id, after=1, most=1)] == [2]
 
 
 async def test_a_record_is_created_with_its_first_events(store: Store) -> None:

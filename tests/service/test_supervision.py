@@ -89,7 +89,7 @@ async def test_a_sandbox_that_does_not_start_in_time_fails_the_call(house: House
     await anext(event async for event in service.events("default", slow.id) if b"starting" in event.data)
     house.backend.create_errors = [UnavailableError("the API server is away")] * 100
     away = await service.submit(submission())
-    slow, away = [await service.wait(execution.id, 20) for execution in (slow, away)]
+    slow, away = [await service.wait(execution.id, 60) for execution in (slow, away)]
     assert [e.outcome.reason for e in (slow, away)] == [Reason.START_TIMEOUT] * 2
     assert "the API server is away" in away.outcome.message
 
@@ -104,7 +104,7 @@ async def test_a_store_that_refuses_for_a_moment_delays_the_outcome_only(house: 
     await house.events_on_disk(execution, 4)
     store.refusals = 3
     gate.set()
-    execution = await service.wait(execution.id, 10)
+    execution = await service.wait(execution.id, 60)
     assert (execution.status, store.refusals) == (Status.SUCCEEDED, 0)
     await house.crash(service)
     assert (await (await house.open()).get("default", execution.id)) == execution
@@ -126,7 +126,7 @@ async def test_a_fault_in_settling_leaves_nobody_waiting(house: House) -> None:
     await service.stop(5)
     assert stored == [False]
     again = await house.open()
-    assert (await again.wait(told.id, 10)).status.finished
+    assert (await again.wait(told.id, 60)).status.finished
 
 
 async def test_a_cancel_that_cant_be_recorded_changes_nothing(house: House) -> None:
@@ -141,7 +141,7 @@ async def test_a_cancel_that_cant_be_recorded_changes_nothing(house: House) -> N
         await service.cancel("default", execution.id)
     assert not (await service.get("default", execution.id)).cancel_requested
     await service.cancel("default", execution.id)
-    assert (await service.wait(execution.id, 10)).status is Status.CANCELLED
+    assert (await service.wait(execution.id, 60)).status is Status.CANCELLED
 
 
 async def test_a_client_that_leaves_while_submitting_leaves_no_orphan(house: House) -> None:

@@ -20,7 +20,7 @@ from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.store import Store
 from support.scripted import ScriptedBackend, ScriptedSandbox
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @dataclass

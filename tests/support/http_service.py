@@ -92,7 +92,7 @@ async def running(tmp_path: Path, settings: Settings, connections: int = 1000) -
     app = application.build(Api(service, settings, ways), metrics, connections)
     async with (
         _listening(app, settings, connections) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         document = (await client.get("/openapi.json")).json()
         yield Service(client, port, service, backend, settings, document, audit)
@@ -124,5 +124,5 @@ async def _listening(app: Starlette, settings: Settings, most: int) -> AsyncIter
 async def gone(tasks: set[asyncio.Task[Any]]) -> None:
     """Wait until these tasks have ended; fail if they don't."""
     if tasks:
-        _, pending = await asyncio.wait(tasks, timeout=10)
+        _, pending = await asyncio.wait(tasks, timeout=60)
         assert not pending

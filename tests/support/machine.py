@@ -40,7 +40,7 @@ def _command_line(folder: Path) -> bytes:
         return b""
 
 
-def eventually(holds: Callable[[], object], seconds: float = 10) -> None:
+def eventually(holds: Callable[[], object], seconds: float = 60) -> None:
     """Wait for something only the machine can show."""
     deadline = time.monotonic() + seconds
     while not holds():

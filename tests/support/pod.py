@@ -23,7 +23,7 @@ from executor_runner.protocol.shapes import Report
 from executor_runner.protocol.tokens import token_hash
 
 TOKEN = "the token of this sandbox"  # noqa: S105 - of a test
-SECONDS = 20.0
+SECONDS = 60.0
 AS_FIRST_PROCESS = (
     *("unshare", "--user", "--map-root-user", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"),
     *("sh", "-c", 'mount -t tmpfs none /dev/shm && exec setpriv --bounding-set=-all "$@"', "sh"),
@@ -74,7 +74,7 @@ def python(code: str, function: str | None = None, **changes: Any) -> dict[str, 
 
 def reused(follows: str = "", name: str = "e1", **changes: Any) -> dict[str, Any]:
     """What makes a call one of a sandbox that is used again: the call before it, and its own name."""
-    reuse = {"tenant": "t1", "follows": follows, "idle_seconds": 60.0, **changes}
+    reuse = {"tenant": "t1", "follows": follows, "idle_seconds": 600.0, **changes}
     return {"execution_id": name, "reuse": reuse}
 
 

@@ -160,7 +160,7 @@ class ScriptedSandbox:
 
     async def release(self, *, sound: bool = False, leaky: bool = False) -> None:
         """Be gone; one that did not take the call is somebody else's."""
-        self.sound, self.leaky = sound, leaky
+        self.sound, self.leaky = self.sound or sound, self.leaky or leaky  # housekeeping may find it, too
         if self.not_ours:
             return
         self.releases += 1

@@ -54,7 +54,7 @@ class Service(Caller):
                 raise AssertionError(f"not ready: {answer.text}")
             time.sleep(0.05)
 
-    def wait_log(self, text: str, seconds: float = 30) -> None:
+    def wait_log(self, text: str, seconds: float = START_SECONDS) -> None:
         """Wait until a line of the log has the text."""
         deadline = time.monotonic() + seconds
         while not any(text in line for line in self.log):
