@@ -48,6 +48,11 @@ class GpuAllowance(StrictModel):
     resources: tuple[str, ...] = Field(
         ("nvidia.com/gpu",), min_length=1, description="Extended resource names allowed; the first is the default."
     )
+    shared: bool = Field(
+        default=False,
+        description="Several pods use one device at once, though its resource's name does not end in `.shared`: what "
+        "is in use of its memory is not one call's, and is not compared.",
+    )
 
 
 class Amount(StrictModel):

@@ -154,6 +154,7 @@ class GpuShape(_Shape):
     count: int
     max_count: int
     resources: list[str]
+    shared: bool = Field(description="Whether other calls use the same device at once.")
 
 
 class TemplateShape(_Shape):

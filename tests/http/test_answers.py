@@ -168,7 +168,7 @@ async def test_templates_say_what_may_be_asked(service: Service) -> None:
     """Clients see the choices and their limits."""
     templates = (await service.client.get("/templates")).json()["templates"]
     assert [template["name"] for template in templates] == ["default", "gpu"]
-    assert templates[1]["gpu"] == {"count": 0, "max_count": 2, "resources": ["nvidia.com/gpu"]}
+    assert templates[1]["gpu"] == {"count": 0, "max_count": 2, "resources": ["nvidia.com/gpu"], "shared": False}
     assert templates[0]["languages"] == ["python", "bash"]
 
 

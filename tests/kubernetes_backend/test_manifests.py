@@ -115,12 +115,18 @@ def test_cpu_sandboxes_see_no_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resource", "told"),
-    [("nvidia.com/gpu", "2"), ("nvidia.com/mig-1g.10gb", "2"), ("nvidia.com/gpu.shared", None), ("amd.com/gpu", None)],
+    ("resource", "shared", "told"),
+    [
+        ("nvidia.com/gpu", False, "2"),
+        ("nvidia.com/mig-1g.10gb", False, "2"),
+        ("nvidia.com/gpu.shared", False, None),
+        ("nvidia.com/gpu", True, None),
+        ("amd.com/gpu", False, None),
+    ],
 )
-def test_runner_is_told_of_gpus_of_its_own(resource: str, told: str | None) -> None:
+def test_runner_is_told_of_gpus_of_its_own(resource: str, shared: object, told: str | None) -> None:
     """It watches the memory of NVIDIA's devices and parts of them, but not of those that sandboxes share."""
-    template = Template(name="t", gpu=GpuAllowance(max_count=2, resources=(resource,)))
+    template = Template(name="t", gpu=GpuAllowance(max_count=2, resources=(resource,), shared=bool(shared)))
     for gpus, expected in ((2, told), (0, None)):
         pod = _pod(_job(template, resources={"gpu": {"count": gpus}}))
         env = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}

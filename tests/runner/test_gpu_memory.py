@@ -112,6 +112,13 @@ def test_a_device_that_is_lost_does_not_count_as_returned(sandbox: Pod, gpus: Gp
     assert report["exit_code"] == 0
 
 
+def test_a_device_behind_a_server_of_many_is_not_compared(tmp_path: Path, gpus: Gpus) -> None:
+    """Where NVIDIA's plugin has pods share a device through its server (MPS), nothing is said of memory."""
+    mps = {"CUDA_MPS_PIPE_DIRECTORY": "/mps/nvidia.com/gpu/pipe"}
+    with pod(tmp_path / "pod", **{GPUS_ENV: "1"}, **gpus.environ, **mps) as sandbox:
+        assert "gpu" not in sandbox.run(shell("true")).report
+
+
 def test_devices_of_others_are_not_compared(tmp_path: Path, gpus: Gpus) -> None:
     """A sandbox that sees more devices than it was given says nothing of memory: some of it is not its own."""
     gpus.say("device 0 8000000000", "device 1 8000000000")

@@ -144,7 +144,7 @@ def _environment(template: Template, values: JobValues) -> list[dict[str, Any]]:
     if not values.resources.gpu_count:
         # Images made for GPUs ask for all of them; where NVIDIA's runtime is the default they would get them.
         env["NVIDIA_VISIBLE_DEVICES"] = "void"
-    elif _are_its_own(values.resources.gpu_resource):
+    elif not template.gpu.shared and _are_its_own(values.resources.gpu_resource):
         env[GPUS_ENV] = str(values.resources.gpu_count)
     pod = {"name": POD_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
     return [*({"name": name, "value": value} for name, value in env.items()), pod]

@@ -29,6 +29,8 @@ _AGAIN_SECONDS = 0.05
 _POLL_SECONDS = 0.002
 _NOISE_BYTES = 64 * 1024 * 1024
 """A device's use moves a little by itself; the least that a process takes of it is several times as much."""
+_MPS_ENV = "CUDA_MPS_PIPE_DIRECTORY"
+"""Set by NVIDIA's device plugin where several pods use a device at once, through NVIDIA's server."""
 _ANSWER_FD, _STDERR = 0, 2
 _MOST_BYTES = 4096
 _MOST_HOLDERS = 256
@@ -91,7 +93,7 @@ class Gpus:
 
 def own_gpus(loop: Loop, environ: Mapping[str, str]) -> Gpus | None:
     """Those that nobody else uses. None without any, and where NVIDIA's driver does not answer or tells of others."""
-    if not environ.get(GPUS_ENV):
+    if not environ.get(GPUS_ENV) or environ.get(_MPS_ENV):
         return None
     try:
         question = _ask(lambda: [use.used_bytes for use in _Driver().read()])
