@@ -20,7 +20,7 @@ from starlette.types import Scope
 from executor_api import __version__
 from executor_api.domain.caller import Scope as Leave
 from executor_api.errors import ExecutorError
-from executor_api.http import docs_page, openapi, problems
+from executor_api.http import docs_page, openapi, problems, status_page
 from executor_api.http.audit import RefusalWatch
 from executor_api.http.auth.access import Endpoint, needing
 from executor_api.http.auth.door import OPEN_PATHS, BearerDoor, OpenDoor, is_loopback
@@ -51,6 +51,7 @@ def build(api: Api, metrics: Metrics, connections: int) -> Starlette:
         *_served(operations),
         *_served(status),
         *_document([*executions.routes, *operations.routes, *status.routes]),
+        *(_route(path, status_page.serve, "GET") for path in status_page.FILES),
     ]
     middleware = [
         Middleware(RefusalWatch, audit=api.service.audit),

@@ -16,9 +16,10 @@ from executor_api.http import problems
 from executor_api.http.auth.access import CALLER
 from executor_api.http.auth.ways import ExpiredError, Way
 from executor_api.http.body import LingeringResponse
+from executor_api.http.status_page import FILES
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
-"""Probes carry no key, and the document describes the program, not this installation."""
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json", *FILES})
+"""Probes carry no key; the document and the status page are of the program, not of this installation."""
 _DOTS_OF_A_JWT = 2
 _ANYBODY = Caller(DEFAULT_TENANT, "anybody", way="open")
 

@@ -1,0 +1,124 @@
+"""The figures of the status page: the last hour, pools, limits, and what it says when nobody answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, Route, expect
+from support.browser import Browse
+from support.http_service import running
+from support.pool_status import pool
+from support.service import Service
+
+from executor_api.settings import Settings
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_the_last_hour(tmp_path: Path, browse: Browse) -> None:
+    """Endings and times in figures, charts with what they show as text, and each minute in a table."""
+    with Service(tmp_path) as service:
+        for number in range(4):
+            service.execute({"command": f"exit {number // 3}"})
+        page = await browse(service.url)
+        tiles = page.locator("#tiles")
+        await expect(tiles.locator("div", has_text="Ended").locator("dd")).to_have_text("4")
+        await expect(tiles.locator("div", has_text="Succeeded").locator("dd")).to_have_text("75 %")
+        await expect(page.locator("#endings tbody tr").first).to_have_text("succeeded375 %")
+        await expect(page.locator("#endings tbody tr").last).to_have_text("exit_code125 %")
+        chart = page.get_by_role("img", name="4 calls ended, 1 of them without success")
+        await expect(chart).to_be_visible()
+        assert await chart.locator("rect.good").count() >= 1
+        assert await chart.locator("rect.bad").count() == 1
+        await page.get_by_text("Each minute as a table").click()
+        cells = await page.locator("#minutes tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.cells].slice(1, 3).map(cell => Number(cell.textContent)))"
+        )
+        assert [sum(column) for column in zip(*cells, strict=True)] == [3, 1]
+        await expect(page.locator("#own-sentence")).to_contain_text("process")
+        await expect(page.locator("#replica")).to_contain_text("alone")
+
+
+async def test_pools_and_their_troubles(tmp_path: Path, browse: Browse) -> None:
+    """Each pool with its sentences; without any the page says what that means, and with time both change."""
+    async with running(tmp_path, Settings()) as service:
+        page = await browse(str(service.client.base_url))
+        place = page.locator("#pool")
+        await expect(place).to_contain_text("There are none here.")
+        service.backend.statuses = (pool(template="gpu", ready=1, problems=("quota is <b>used up</b>",)), pool())
+        await expect(place.get_by_role("heading", level=3)).to_have_text(["gpu: 1 of 2 ready", "default: 2 of 2 ready"])
+        await expect(place).to_contain_text("quota is <b>used up</b>")
+        service.backend.problems = ("the API server does not answer; see its log",)
+        await expect(page.locator("#health")).to_have_text("Not ready for calls")
+        await expect(page.locator("#problems")).to_contain_text("the API server does not answer")
+
+
+async def test_a_service_that_goes_away_and_comes_back(tmp_path: Path, browse: Browse) -> None:
+    """The page says that nobody answers and since when, keeps what it knows, and tells of the return."""
+    with Service(tmp_path) as service:
+        call = service.execute({"command": "true"})["id"]
+        page = await browse(service.url)
+        await expect(page.get_by_role("link", name=call)).to_be_visible()
+        service.kill()
+        contact = page.locator("#contact")
+        await expect(contact).to_contain_text("The service has not answered since")
+        await expect(contact).to_contain_text("What is shown is from then.")
+        await expect(page.locator("#health")).to_have_text("Does not answer")
+        await expect(page.get_by_role("link", name=call)).to_be_visible()
+        with Service(tmp_path, "--port", service.url.rpartition(":")[2]):
+            await expect(contact).to_contain_text("The service answers again, after")
+            await expect(page.locator("#health")).to_have_text("Ready for calls")
+            await expect(page.get_by_role("link", name=call)).to_be_visible()
+
+
+async def test_a_hidden_page_does_not_ask(tmp_path: Path, browse: Browse) -> None:
+    """No request while its tab is hidden, and at once when it is seen again."""
+    async with running(tmp_path, Settings()) as service:
+        page = await browse("about:blank")
+        await page.clock.install()
+        await page.goto(str(service.client.base_url))
+        await expect(page.locator("#board")).to_be_visible()
+        async with page.expect_request("**/pool"):  # another round, by itself
+            await page.clock.fast_forward(5_000)
+        await _hide(page, hidden=True)
+        await page.wait_for_load_state("networkidle")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.clock.fast_forward(60_000)
+        assert asked == []
+        async with page.expect_request("**/pool"):
+            await _hide(page, hidden=False)
+
+
+async def _hide(page: Page, *, hidden: bool) -> None:
+    await page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+async def test_each_replica_has_its_own_hour(tmp_path: Path, browse: Browse) -> None:
+    """When answers come from two by turns, figures don't jump: one is shown, and the other may be chosen."""
+    async with running(tmp_path, Settings()) as service:
+        page = await browse("about:blank")
+        turn = 0
+
+        async def by_turns(route: Route) -> None:
+            nonlocal turn
+            turn += 1
+            answer = await route.fetch()
+            await route.fulfill(body=json.dumps(await answer.json() | {"replica": f"r{turn % 2}", "running": turn % 2}))
+
+        await page.route("**/status", by_turns)
+        await page.goto(str(service.client.base_url))
+        choice = page.get_by_label("Show replica")
+        await expect(choice).to_have_value("r1")
+        await expect(page.locator("#now-heading")).to_have_text("Replica r1")
+        await choice.select_option("r0")
+        await expect(page.locator("#now-heading")).to_have_text("Replica r0")
+        await expect(page.locator("#tiles")).to_contain_text("Running now0 of")
