@@ -105,5 +105,5 @@ async def test_garbage_of_a_crashed_service_is_collected(backend: KubernetesBack
     async def nobody(_execution_id: str) -> bool:
         return False
 
-    assert await backend.collect_garbage(nobody) == 1
+    assert await backend.collect_garbage(nobody) >= 1
     await asyncio.to_thread(own_namespace.wait_empty)

@@ -17,7 +17,7 @@ from executor_runner.protocol.frames import FrameKind
 
 pytestmark = pytest.mark.cluster
 
-GPU = {"gpu": {"max_count": 1, "resources": ["example.com/none"]}, "start_seconds": 2}
+GPU = {"gpu": {"max_count": 1, "resources": ["example.com/none"]}, "start_seconds": 8}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ GPU = {"gpu": {"max_count": 1, "resources": ["example.com/none"]}, "start_second
         ({"image": "localhost/missing:1"}, {}, Reason.IMAGE_PULL, "localhost/missing:1"),
         ({"image": "localhost/missing:1", "image_pull_policy": "Never"}, {}, Reason.IMAGE_PULL, "NeverPull"),
         ({"image": "UPPER:case:2"}, {}, Reason.IMAGE_PULL, "InvalidImageName"),
-        ({"node_selector": {"no": "such-node"}, "start_seconds": 2}, {}, Reason.UNSCHEDULABLE, "nodes are available"),
+        ({"node_selector": {"no": "such-node"}, "start_seconds": 8}, {}, Reason.UNSCHEDULABLE, "nodes are available"),
         (GPU, {"resources": {"gpu": {"count": 1}}}, Reason.UNSCHEDULABLE, "Insufficient example.com/none"),
         ({"priority_class": "no-such-class"}, {}, Reason.REJECTED_TEMPLATE, "no-such-class"),
         ({"service_account": "nobody"}, {}, Reason.REJECTED_TEMPLATE, "nobody"),

@@ -43,7 +43,7 @@ async def test_a_killed_leader_is_replaced(own_namespace: Namespace) -> None:
         sys.executable, "-c", REPLICA, own_namespace.name, stdout=asyncio.subprocess.PIPE
     )
     assert doomed.stdout is not None
-    async with asyncio.timeout(30), ApiClient(await load("", "", os.environ), NoMetrics()) as client:
+    async with asyncio.timeout(90), ApiClient(await load("", "", os.environ), NoMetrics()) as client:
         while b"leading" not in (line := await doomed.stdout.readline()):
             assert line
             assert not line.startswith(b"Traceback")

@@ -139,8 +139,8 @@ def test_a_call_waits_in_its_queue_and_says_so(space: Namespace, queue: Queue, f
         execution, job = _held_back(service, space)
         assert space.batch.read_namespaced_job(job, space.name).metadata.labels[names.QUEUE] == QUEUE
         assert _pods(space, job) == []
-        explained = service.client.get(f"/executions/{execution}/explain").json()
-        assert f"its Job waits in queue '{QUEUE}' until Kueue admits it" in str(explained)
+        words = f"its Job waits in queue '{QUEUE}' until Kueue admits it"
+        space.wait(lambda: words in service.client.get(f"/executions/{execution}/explain").text)
         queue.admit(job)
         service.wait_output(execution, "before")
         service.client.delete(f"/executions/{execution}")

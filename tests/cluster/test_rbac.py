@@ -55,7 +55,7 @@ class Account:
         """Let the Role say this, and wait until the API server goes by it."""
         self._rbac.replace_namespaced_role(NAME, self.space.name, {"metadata": {"name": NAME}, "rules": rules})
         wanted = _lines(rules)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.rights(self.space.name) != wanted:
             assert time.monotonic() < deadline, f"{self.rights(self.space.name)} instead of {wanted}"
             time.sleep(0.05)

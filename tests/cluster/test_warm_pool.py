@@ -61,6 +61,16 @@ def eventually(holds: Callable[[], object], seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
+def answering(service: Service, size: int, template: str = "default") -> None:
+    """Wait until so many can have a call: a sandbox runs a moment before its runner answers."""
+
+    def ready() -> int:
+        pools = service.client.get("/pool").json()["pools"]
+        return next((pool["ready"] for pool in pools if pool["template"] == template), 0)
+
+    eventually(lambda: ready() == size)
+
+
 def full(space: Namespace, size: int, template: str = "default") -> Callable[[], bool]:
     return lambda: len(waiting(space, template)) == size
 
@@ -68,8 +78,7 @@ def full(space: Namespace, size: int, template: str = "default") -> Callable[[],
 def test_calls_find_a_sandbox_waiting_and_none_is_used_twice(space: Namespace, tmp_path: Path) -> None:
     """Twelve calls, six at once, on a pool of four: right answers, a pod of its own for each, and the pool is back."""
     with serve(space, tmp_path, [{"name": "default", "pool": {"size": 4}}]) as service:
-        eventually(full(space, 4))
-        time.sleep(1)  # a sandbox runs a moment before its runner answers
+        answering(service, 4)
         with ThreadPoolExecutor(6) as callers:
             answers = list(callers.map(lambda _: service.execute(SINGLE_USE), range(12)))
         assert all(answer["stdout"].endswith(" False\n") for answer in answers), answers
@@ -110,6 +119,7 @@ def test_what_an_operator_does_to_a_pool(space: Namespace, tmp_path: Path) -> No
         service.process.send_signal(signal.SIGHUP)
         eventually(lambda: full(space, 5)() and not set(waiting(space)) & set(before))
 
+        answering(service, 5)
         (node,) = {pod.spec.node_name for pod in space.pods() if _runs(pod)}
         with space.cordoned(node):
             assert service.execute({"code": "print(2)"})["start"] == "warm"
@@ -144,8 +154,7 @@ def test_pools_of_several_templates_side_by_side(space: Namespace, tmp_path: Pat
     ]
     with space.devices("nvidia.com/gpu", 4), serve(space, tmp_path, templates) as service:
         for name in ("default", "small", "gpu"):
-            eventually(full(space, 1, name))
-        time.sleep(1)
+            answering(service, 1, name)
         for name in ("default", "small", "gpu"):
             assert service.execute({"code": "print(1)", "template": name})["start"] == "warm"
         cold = service.execute({"code": "print(1)", "template": "small", "resources": {"memory": "65Mi"}})
