@@ -33,6 +33,7 @@ from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.store import Store
 from executor_api.service.template_file import TemplateFile
 from executor_api.service.tenant_file import TenantFile
+from executor_api.service.tracing import ClosableTracing
 from executor_api.settings import Settings
 from executor_api.telemetry import audit_log
 
@@ -106,8 +107,11 @@ async def _serve(
     """On the first socket; on the second, if there is one, metrics and probes, until the last call has ended."""
     sock, *beside = sockets
     metrics, ways = Metrics(), entrance.ways_to_tell(settings, environ)
+    tracing = _tracing(environ) if settings.tracing else None
     service = build_service(settings, environ, metrics)
     service.audit.write = audit_log()
+    if tracing is not None:
+        service.trace(tracing)
     await service.start()
     processes = Monitor(Tree(os.getpid()), _PROCESSES_INTERVAL)
     metrics.watch(lambda: processes.watched)
@@ -131,6 +135,8 @@ async def _serve(
         await service.stop(0)
         for way in ways:
             await way.close()
+        if tracing is not None:
+            await tracing.close()
 
 
 def _files(settings: Settings) -> OperatorFiles:
@@ -156,6 +162,17 @@ def _postgres() -> ModuleType:
             "install it with: pip install 'executor-api[postgres]'"
         ) from None
     return schema
+
+
+def _tracing(environ: Mapping[str, str]) -> ClosableTracing:
+    try:
+        from executor_api.service.otel import OpenTelemetry  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigurationError(
+            f"--tracing needs a package that is not here ({error.name}); "
+            "install it with: pip install 'executor-api[tracing]'"
+        ) from None
+    return OpenTelemetry(environ)
 
 
 def _owner(settings: Settings, environ: Mapping[str, str]) -> str:

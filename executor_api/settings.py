@@ -138,6 +138,10 @@ class Settings:
     log_level: str = _setting(
         "info", "Least severe level that is logged.", choices=("debug", "info", "warning", "error")
     )
+    tracing: bool = _setting(
+        default=False,
+        help_text="Send a trace of each call to an OpenTelemetry collector, at OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
 
     @property
     def asks_callers(self) -> bool:

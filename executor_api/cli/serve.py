@@ -50,7 +50,7 @@ GROUPS = {
         "drain_seconds",
         "shutdown_seconds",
     ),
-    "Logs": ("log_format", "log_level"),
+    "Logs and traces": ("log_format", "log_level", "tracing"),
 }
 """Headings of the help, and which settings stand below each."""
 

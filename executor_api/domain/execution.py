@@ -7,7 +7,9 @@ from enum import StrEnum
 
 from executor_api.domain.caller import Origin
 from executor_api.domain.outcome import Outcome, Status
+from executor_api.domain.passage import Passage
 from executor_api.domain.request import ExecutionRequest
+from executor_api.domain.trace_context import TraceContext
 
 
 class Start(StrEnum):
@@ -65,7 +67,8 @@ class Execution:
     timeout_seconds: float
     template_digest: str
     idempotency: IdempotencyKey | None = None
-    traceparent: str | None = None
+    traceparent: str | None = None  # of the caller, as is tracestate
+    tracestate: str = ""
     origin: Origin | None = None
     cancel_requested: bool = False
     dispatched: bool = False  # the call may have reached a runner: it must never be sent to another one
@@ -75,8 +78,14 @@ class Execution:
     start: Start | None = None
     cold_reason: str | None = None
     timings: Timings = field(default_factory=Timings)
+    passed: Passage = ()  # until it is finished, for whoever takes it up
     outcome: Outcome | None = None
     result_source: str | None = None  # http | status | log | evidence
+
+    @property
+    def caller_trace(self) -> TraceContext | None:
+        """Where in a trace its caller was; None if it did not say."""
+        return TraceContext(self.traceparent, self.tracestate) if self.traceparent is not None else None
 
 
 class EventKind(StrEnum):

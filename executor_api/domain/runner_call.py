@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 
 from executor_api.domain.request import Isolation
 from executor_api.domain.template import Plan
@@ -12,15 +13,18 @@ from executor_runner.protocol.shapes import Call, Limits, PythonCode, Reuse, Scr
 DEFAULT_ENV = {"LANG": "C.UTF-8"}
 """What every child gets unless template or request say otherwise. PATH, HOME and TMPDIR are the runner's to set."""
 
-TRACEPARENT = "TRACEPARENT"
-"""W3C trace context for the child, named as OpenTelemetry's environment propagation names it."""
-
 _BYTE_ORDER_MARK = "\ufeff"
 """Python skips it at the start of a file, but not of a text."""
 
 
-def runner_call(plan: Plan, execution_id: str, tenant: str, follows: str = "", traceparent: str | None = None) -> Call:
-    """Put the plan into the protocol's shape. ``follows``: the call that its sandbox had before, if it is for reuse."""
+def runner_call(
+    plan: Plan, execution_id: str, tenant: str, follows: str = "", trace: Mapping[str, str] | None = None
+) -> Call:
+    """Put the plan into the protocol's shape.
+
+    ``follows``: the call that its sandbox had before, if it is for reuse. ``trace``: variables that let what the child
+    traces join a trace.
+    """
     request, template = plan.request, plan.template
     return Call(
         execution_id=execution_id,
@@ -28,7 +32,7 @@ def runner_call(plan: Plan, execution_id: str, tenant: str, follows: str = "", t
         python=_python(plan),
         script=_script(plan),
         stdin=_base64(request.stdin.encode()),
-        env=_environment(plan, traceparent),
+        env={**DEFAULT_ENV, **(trace or {}), **plan.template.env, **plan.request.env},
         files={path: _base64(content) for path, content in request.files.items()},
         artifacts=list(request.artifacts),
         timeout_seconds=plan.timeout_seconds,
@@ -56,11 +60,6 @@ def _script(plan: Plan) -> ScriptCode | None:
         return None
     language = plan.template.languages[request.language]
     return ScriptCode(code=request.code, suffix=language.suffix, argv=list(language.argv))
-
-
-def _environment(plan: Plan, traceparent: str | None) -> dict[str, str]:
-    trace = {TRACEPARENT: traceparent} if traceparent else {}
-    return {**DEFAULT_ENV, **trace, **plan.template.env, **plan.request.env}
 
 
 def _limits(plan: Plan) -> Limits:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from executor_api.http.problems import INVALID_HEADER, INVALID_PARAMETER, invalid
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _WAIT = re.compile(r'"?(\d{1,9})"?')
 _EVENT_NUMBER = re.compile(r"[0-9]{1,15}")
 
@@ -42,16 +41,6 @@ def idempotency_key(value: str | None) -> str | None:
     if value is not None and not _KEY.fullmatch(value):
         raise invalid(INVALID_HEADER, "Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     return value
-
-
-def traceparent(value: str | None) -> str | None:
-    """The ``traceparent`` if it is one, else None: W3C Trace Context tells to go on as if there were none."""
-    match = _TRACEPARENT.fullmatch(value or "")
-    if match is None:
-        return None
-    version, trace, parent, rest = match.groups()
-    known = version != "ff" and not (version == "00" and rest)
-    return value if known and trace.strip("0") and parent.strip("0") else None
 
 
 def wants_events(accept: str) -> bool:

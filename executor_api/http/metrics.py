@@ -201,5 +201,4 @@ def _log_ending(execution: Execution, outcome: Outcome) -> None:
         start=execution.start,
         sandbox=execution.sandbox and execution.sandbox.name,
         total_ms=execution.timings.total,
-        traceparent=execution.traceparent,
     )

@@ -48,7 +48,13 @@ _HEADERS: list[dict[str, Any]] = [
     {
         "name": "traceparent",
         "in": "header",
-        "description": "W3C Trace Context, passed on to the call as TRACEPARENT.",
+        "description": "W3C Trace Context, passed on to the call as TRACEPARENT. A malformed one is ignored.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "tracestate",
+        "in": "header",
+        "description": "W3C Trace Context, passed on with it as TRACESTATE.",
         "schema": {"type": "string"},
     },
 ]

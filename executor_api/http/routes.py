@@ -14,6 +14,7 @@ from executor_api.domain.caller import Origin, Scope
 from executor_api.domain.execution import Execution
 from executor_api.domain.outcome import Status
 from executor_api.domain.template import Template
+from executor_api.domain.trace_context import trace_context
 from executor_api.errors import RateLimitedError
 from executor_api.http import headers, problems, render, sse
 from executor_api.http.audit import address_of
@@ -153,7 +154,7 @@ class Api:
             tenant=caller.tenant,
             origin=_origin(request),
             idempotency_key=key,
-            traceparent=headers.traceparent(request.headers.get("traceparent")),
+            trace=trace_context(request.headers.getlist("traceparent"), request.headers.getlist("tracestate")),
         )
 
     def _preference(self, request: Request) -> headers.Preference:

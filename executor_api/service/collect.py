@@ -10,6 +10,7 @@ import structlog
 from executor_api.backends.base import ClaimedError, ConnectionLostError, Sandbox
 from executor_api.domain.outcome import Status
 from executor_api.domain.output import FRAME_EVENTS
+from executor_api.domain.passage import Point
 from executor_api.domain.report import BadReportError, read_report
 from executor_api.errors import UnavailableError
 from executor_api.service.clock import Clock, backoff
@@ -104,7 +105,7 @@ class Journal:
             for frame in decoder.feed(data):
                 self._offset = frame.end_offset
                 if frame.kind is FrameKind.REPORT:
-                    self._timeline.mark("reported")
+                    self._timeline.mark(Point.REPORTED)
                     return read_report(frame.payload, self._live.record.id)
                 self._take(frame)
             if self._live.must_flush:
@@ -126,7 +127,7 @@ class Journal:
             self._live.emit(FRAME_EVENTS[frame.kind], frame.payload, frame.end_offset)
 
     def _take_start(self, frame: Frame) -> None:
-        self._timeline.mark("running")
+        self._timeline.mark(Point.RUNNING)
         if self._live.record.status is Status.RUNNING:
             return
         now = self._clock.now()
@@ -135,5 +136,6 @@ class Journal:
             started_at=now,
             sandbox=self._sandbox.details,
             timings=self._timeline.timings(self._sandbox.timings),
+            passed=self._timeline.passed,
         )
         self._live.emit_status(now, frame.end_offset)

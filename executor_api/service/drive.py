@@ -11,6 +11,7 @@ import structlog
 
 from executor_api.backends.base import NotTakenError, Sandbox, SandboxFailedError, SandboxTimings
 from executor_api.domain.outcome import Evidence, Reason, leaked, leaves_nothing
+from executor_api.domain.passage import Point
 from executor_api.domain.runner_call import runner_call
 from executor_api.errors import ExecutorError, UnavailableError
 from executor_api.service.cancelling import ask_to_cancel
@@ -46,6 +47,7 @@ class Drive:
         self._workplace = workplace
         self._on_settled = on_settled
         self._launch = Launch(assignment, workplace)
+        self._trace = workplace.tracing.context(assignment.live.record)
         self._journal: Journal | None = None
         self._asking: asyncio.Task[None] | None = None
         self._sound = False  # the sandbox can serve another call
@@ -58,6 +60,8 @@ class Drive:
         One that another replica has taken over, or that could not be recorded, is let be.
         """
         self._task = asyncio.current_task()
+        if self._trace is not None:
+            structlog.contextvars.bind_contextvars(trace_id=self._trace.trace_id)  # in all lines of this task
         try:
             await self._to_the_end()
         except (TakenOverError, NotRecordedError) as error:
@@ -156,7 +160,8 @@ class Drive:
         record, plan = self.live.record, self._assignment.plan
         if plan is None or record.cancel_requested:
             return None
-        return encode_json(runner_call(plan, record.id, record.tenant, sandbox.follows, record.traceparent))
+        trace = self._trace.environment() if self._trace is not None else {}
+        return encode_json(runner_call(plan, record.id, record.tenant, sandbox.follows, trace))
 
     def _seconds_to_report(self) -> float:
         plan = self._assignment.plan
@@ -175,9 +180,9 @@ class Drive:
 
     async def _settle(self, ending: Ending) -> None:
         sandbox, now, timeline = self._launch.sandbox, self._workplace.clock.now(), self.timeline
-        timeline.mark("settled")
+        timeline.mark(Point.SETTLED)
         recovered, created_at = self._assignment.recovered, self.live.record.created_at
-        total = (now - created_at) * 1000 if recovered else timeline.between("arrived", "settled")
+        total = (now - created_at) * 1000 if recovered else timeline.between(Point.ARRIVED, Point.SETTLED)
         phases = sandbox.timings if sandbox is not None else SandboxTimings()
         await self._finish(
             status=ending.outcome.status,
@@ -186,8 +191,9 @@ class Drive:
             result_source=ending.source,
             sandbox=sandbox.details if sandbox is not None else self.live.record.sandbox,
             timings=merged(self.live.record.timings, timeline.timings(phases, ending.report, total)),
+            passed=(),
         )
-        timeline.mark("finished")
+        timeline.mark(Point.FINISHED)
 
     async def _finish(self, **fields: Any) -> None:
         """Store the outcome; if the store refuses for long, tell it at least to those who wait now."""
@@ -255,6 +261,7 @@ class Drive:
             self._workplace.metrics.finished(record)
             self._workplace.metrics.result_source(record.result_source)
             self._workplace.audit.ended(record, self._assignment.plan, stored=self.live.is_stored)
+            self._workplace.tracing.ended(record, self.timeline.passed)
 
     async def _release(self) -> None:
         """Give the sandbox back, unless the store lacks the outcome: then a restart finds the truth in it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -16,9 +16,10 @@ from executor_api.domain.execution import Event, Execution, Output
 from executor_api.domain.explain import Explanation, Surroundings, explain
 from executor_api.domain.history import steps
 from executor_api.domain.outcome import Status
+from executor_api.domain.passage import Point
 from executor_api.domain.pool import PoolStatus
 from executor_api.domain.template import Plan, Template, plan
-from executor_api.domain.tenant import NO_LIMITS, Tenants
+from executor_api.domain.tenant import Tenants
 from executor_api.errors import NotFoundError, UnavailableError
 from executor_api.service.admission import Admission
 from executor_api.service.audit import Audit
@@ -27,6 +28,7 @@ from executor_api.service.drive import Drive
 from executor_api.service.housekeeping import Housekeeping
 from executor_api.service.intake import Intake, Submission
 from executor_api.service.ledger import Ledger
+from executor_api.service.limits import Limits
 from executor_api.service.live import Live, NotRecordedError
 from executor_api.service.metrics import NoMetrics, ServiceMetrics
 from executor_api.service.pool_gate import PoolGate
@@ -34,27 +36,13 @@ from executor_api.service.recovery import take_up
 from executor_api.service.replica import Replica
 from executor_api.service.store import ListFilter, Page, Store
 from executor_api.service.timeline import Overhead, Timeline
+from executor_api.service.tracing import NoTracing, Tracing
 from executor_api.service.workplace import Assignment, Workplace
 
 __all__ = ["ExecutionService", "Limits", "Submission"]
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much one service takes on and keeps."""
-
-    max_concurrency: int
-    max_queue: int
-    keep_seconds: float
-    keep_bytes: int
-    tenants: Tenants = NO_LIMITS
-    """Of each tenant, at first: see `ExecutionService.limit`."""
-    housekeeping_seconds: float = 60.0
-    silent_seconds: float = 10.0
-    """So long without a sign of life, a replica's executions are taken over by the others."""
 
 
 class Phase(Enum):
@@ -79,12 +67,11 @@ class ExecutionService:
         metrics: ServiceMetrics | None = None,
     ) -> None:
         clock, metrics = clock or Clock(), metrics or NoMetrics()
-        admission = Admission(
-            limits.max_concurrency, limits.max_queue, clock.monotonic, metrics, PoolGate(backend.pools, clock.monotonic)
-        )
+        gate = PoolGate(backend.pools, clock.monotonic)
+        admission = Admission(limits.max_concurrency, limits.max_queue, clock.monotonic, metrics, gate)
         admission.limit(limits.tenants)
         self.audit = Audit(clock.monotonic)
-        self._workplace = Workplace(backend, admission, clock, metrics, self.audit)
+        self._workplace = Workplace(backend, admission, clock, metrics, self.audit, NoTracing())
         self._store = store
         backend.use_templates(templates)
         self._templates = dict(templates)
@@ -97,6 +84,10 @@ class ExecutionService:
         self._phase = Phase.NEW
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
+
+    def trace(self, tracing: Tracing) -> None:
+        """Have it told of every execution. To be called before `start`."""
+        self._workplace = replace(self._workplace, tracing=tracing)
 
     async def start(self) -> None:
         """Open store and backend, take up what an earlier life left, begin housekeeping."""
@@ -144,7 +135,7 @@ class ExecutionService:
 
         Raises `InvalidRequestError`, `SaturatedError`, `UnavailableError` and `IdempotencyConflictError`.
         """
-        timeline = Timeline(self._workplace.clock.monotonic)
+        timeline = Timeline(self._workplace.clock)
         planned = plan(submission.request, self.templates(submission.tenant))
         draft = self._intake.draft(submission, planned)
         self._replica.accepting.add(draft.id)
@@ -201,8 +192,8 @@ class ExecutionService:
 
     def pools(self, tenant: str | None = None) -> tuple[PoolStatus, ...]:
         """Every warm pool as it is now, by template; of those that a tenant may use if one is named."""
-        pools = self._workplace.backend.pools()
-        return pools if tenant is None else tuple(pool for pool in pools if pool.template in self.templates(tenant))
+        usable = self.templates(tenant)
+        return tuple(pool for pool in self._workplace.backend.pools() if tenant is None or pool.template in usable)
 
     def now(self) -> float:
         """Seconds since the epoch, by the service's clock."""
@@ -235,7 +226,7 @@ class ExecutionService:
             accepted = await self._intake.accept(draft, planned, self._check_open)
             if accepted.ticket is None:
                 return await self._ledger.record(accepted.record.id)
-            timeline.mark("accepted")
+            timeline.mark(Point.ACCEPTED)
             live = Live(accepted.record, self._store, new=not accepted.recorded)
             drive = self._begin(Assignment(live, planned, accepted.ticket, timeline))
             await asyncio.sleep(0)  # let it come as far as it can without waiting: all that is one write
@@ -253,8 +244,7 @@ class ExecutionService:
         raise UnavailableError("; ".join(health.problems) or "the backend is not ready")
 
     async def _take_up(self, record: Execution) -> None:
-        work = self._workplace
-        self._begin(await take_up(record, self._store, self._templates, work.admission, work.clock))
+        self._begin(await take_up(record, self._store, self._templates, self._workplace))
 
     def _begin(self, assignment: Assignment) -> Drive:
         drive = Drive(assignment, self._workplace, self._ledger.settled)

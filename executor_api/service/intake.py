@@ -12,6 +12,7 @@ from executor_api.domain.execution import Execution, IdempotencyKey, SandboxDeta
 from executor_api.domain.outcome import Status
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.template import Plan
+from executor_api.domain.trace_context import TraceContext
 from executor_api.errors import FieldProblem, InvalidRequestError, UnavailableError
 from executor_api.service.admission import Admission, Ticket
 from executor_api.service.clock import Clock
@@ -26,7 +27,7 @@ class Submission:
     request: ExecutionRequest
     tenant: str = "default"
     idempotency_key: str | None = None
-    traceparent: str | None = None
+    trace: TraceContext | None = None
     origin: Origin | None = None
 
 
@@ -55,7 +56,7 @@ class Intake:
         """The record to be. Raises `InvalidRequestError` if the request can't be written down as JSON."""
         now = self._clock.now()
         execution_id = self._clock.new_id(now)
-        request_json, key = _as_json(submission.request), submission.idempotency_key
+        request_json, key, trace = _as_json(submission.request), submission.idempotency_key, submission.trace
         return Execution(
             id=execution_id,
             tenant=submission.tenant,
@@ -65,7 +66,8 @@ class Intake:
             timeout_seconds=plan.timeout_seconds,
             template_digest=plan.template.digest(),
             idempotency=IdempotencyKey(key, _digest(request_json)) if key is not None else None,
-            traceparent=submission.traceparent,
+            traceparent=trace.traceparent if trace is not None else None,
+            tracestate=trace.tracestate if trace is not None else "",
             origin=submission.origin,
             sandbox=SandboxDetails(name=own_sandbox(execution_id), backend=self._backend_name),
         )

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from executor_api.backends.base import Claim, Miss, Sandbox, SandboxFailedError
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason, Status
+from executor_api.domain.passage import Point
 from executor_api.domain.template import Plan
 from executor_api.errors import UnavailableError
 from executor_api.service.clock import backoff
@@ -47,7 +48,7 @@ class Launch:
         """Wait for a slot, make the sandbox, and commit that the call may run. ``note``: what led to it, if odd."""
         async with self._unless_cancelled(None):
             await self._assignment.ticket.granted
-        self._assignment.timeline.mark("admitted")
+        self._assignment.timeline.mark(Point.ADMITTED)
         sandbox = await self._started(note)
         await self._commit(sandbox)
         return sandbox
@@ -97,13 +98,13 @@ class Launch:
 
     async def _started(self, note: str) -> Sandbox:
         plan = self._plan()
-        self._live.change(status=Status.STARTING)
+        self._live.change(status=Status.STARTING, passed=self._assignment.timeline.passed)
         self._live.emit_status(self._workplace.clock.now(), note=note)
         self.may_exist = True
         async with self._unless_cancelled(plan.template.start_seconds + START_SLACK):
             self.sandbox = await self._obtained(plan)
             await self.sandbox.ready()
-        self._assignment.timeline.mark("ready")
+        self._assignment.timeline.mark(Point.READY)
         return self.sandbox
 
     def _plan(self) -> Plan:
@@ -138,6 +139,7 @@ class Launch:
         return found
 
     async def _made(self, claim: Claim) -> Sandbox:
+        self._assignment.timeline.mark(Point.CREATING)
         await self._live.recorded()  # or a crash would lose its name
         sandbox = await self._workplace.backend.create(self._assignment.own_sandbox, claim)
         if self._assignment.recovered and sandbox.start is Start.COLD and self._live.record.cold_reason is None:
@@ -157,11 +159,17 @@ class Launch:
     async def _commit(self, sandbox: Sandbox) -> None:
         timeline, metrics = self._assignment.timeline, self._workplace.metrics
         timings = timeline.timings(sandbox.timings)
-        self._live.change(dispatched=True, sandbox=sandbox.details, start=sandbox.start, timings=timings)
+        self._live.change(
+            dispatched=True,
+            sandbox=sandbox.details,
+            start=sandbox.start,
+            timings=timings,
+            passed=timeline.passed,
+        )
         await self._live.commit()
         self._refuse_if_cancelled()
         metrics.started(sandbox.start, (timings.queue or 0.0) / 1000)
-        timeline.mark("dispatched")
+        timeline.mark(Point.DISPATCHED)
 
     @asynccontextmanager
     async def _unless_cancelled(self, seconds: float | None) -> AsyncIterator[None]:

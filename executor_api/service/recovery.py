@@ -5,31 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from executor_api.domain.execution import Execution
+from executor_api.domain.passage import Point
 from executor_api.domain.template import Plan, Template, plan
 from executor_api.errors import InvalidRequestError
-from executor_api.service.admission import Admission
-from executor_api.service.clock import Clock
 from executor_api.service.live import Live
 from executor_api.service.store import Store
 from executor_api.service.timeline import Timeline
-from executor_api.service.workplace import Assignment
+from executor_api.service.workplace import Assignment, Workplace
 
 
-async def take_up(
-    record: Execution, store: Store, templates: Mapping[str, Template], admission: Admission, clock: Clock
-) -> Assignment:
+async def take_up(record: Execution, store: Store, templates: Mapping[str, Template], work: Workplace) -> Assignment:
     """An assignment that goes on with an unfinished execution, from its last stored event."""
-    timeline = Timeline(clock.monotonic)
-    timeline.mark("accepted")
+    timeline = Timeline(work.clock, record.passed)
+    if not record.dispatched:
+        timeline.mark(Point.ACCEPTED)
     live = Live(record, store, await store.events(record.id))
     live.emit_status(
-        clock.now(), note="its service had stopped or lost track of it, and it was taken up from its record"
+        work.clock.now(), note="its service had stopped or lost track of it, and it was taken up from its record"
     )
     return Assignment(
         live=live,
         plan=_plan_again(record, templates),
         # What was dispatched runs already, whether we have room or not.
-        ticket=admission.enter_running(record) if record.dispatched else admission.enter_accepted(record),
+        ticket=work.admission.enter_running(record) if record.dispatched else work.admission.enter_accepted(record),
         timeline=timeline,
         recovered=True,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 from executor_api.backends.base import SandboxTimings
 from executor_api.domain.execution import Timings
+from executor_api.domain.passage import Passage, Point
+from executor_api.service.clock import Clock
 from executor_runner.protocol.shapes import Report
 
 
@@ -25,18 +26,29 @@ def merged(earlier: Timings, later: Timings) -> Timings:
 
 
 class Timeline:
-    """Monotonic instants of one execution, marked as it passes them."""
+    """Instants of one execution, marked as it passes them; ``earlier`` is what another life saw of it."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._marks = {"arrived": monotonic()}
+    def __init__(self, clock: Clock, earlier: Passage | None = None) -> None:
+        self._monotonic = clock.monotonic
+        self._epoch = clock.now() - clock.monotonic()
+        self._marks: dict[Point, float] = {}
+        self._passed = list(earlier or ())
+        self.mark(Point.ARRIVED if earlier is None else Point.TAKEN_UP)
 
-    def mark(self, point: str) -> None:
-        """Note that the execution passes ``point`` now. Only the first time counts."""
-        self._marks.setdefault(point, self._monotonic())
+    @property
+    def passed(self) -> Passage:
+        """All points that it passed, also those that it came back to, and those of an earlier life."""
+        return tuple(self._passed)
 
-    def between(self, earlier: str, later: str) -> float | None:
-        """Milliseconds from one point to the other; None if it did not pass both."""
+    def mark(self, point: Point) -> None:
+        """Note that the execution passes ``point`` now. For durations only the first time counts."""
+        now = self._monotonic()
+        self._marks.setdefault(point, now)
+        if not self._passed or self._passed[-1][0] != point:
+            self._passed.append((point, self._epoch + now))
+
+    def between(self, earlier: Point, later: Point) -> float | None:
+        """Milliseconds from one point to the other; None if it did not pass both in this process."""
         if earlier not in self._marks or later not in self._marks:
             return None
         return round((self._marks[later] - self._marks[earlier]) * 1000, 3)
@@ -45,7 +57,7 @@ class Timeline:
         """The phases as far as they are known; ``total`` is in ms too, from wherever it was counted."""
         return Timings(
             queue=self._queued(sandbox.waited),
-            claim=self.between("dispatched", "running"),
+            claim=self.between(Point.DISPATCHED, Point.RUNNING),
             create=sandbox.create,
             schedule=sandbox.schedule,
             start=sandbox.start,
@@ -56,14 +68,14 @@ class Timeline:
 
     def _queued(self, waited: float | None) -> float | None:
         """For a slot, and then for a sandbox of the pool."""
-        admitted = self.between("accepted", "admitted")
+        admitted = self.between(Point.ACCEPTED, Point.ADMITTED)
         return None if admitted is None else admitted + (waited or 0.0)
 
     def overhead(self) -> Overhead | None:
         """What the service added; None if the call was not dispatched and reported in this process."""
-        accepting = self.between("arrived", "accepted")
-        dispatching = self.between("ready", "dispatched")
-        recording = self.between("reported", "finished")
+        accepting = self.between(Point.ARRIVED, Point.ACCEPTED)
+        dispatching = self.between(Point.READY, Point.DISPATCHED)
+        recording = self.between(Point.REPORTED, Point.FINISHED)
         if accepting is None or dispatching is None or recording is None:
             return None
         return Overhead(before=round(accepting + dispatching, 3), after=recording)

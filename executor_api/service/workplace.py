@@ -13,6 +13,7 @@ from executor_api.service.live import Live
 from executor_api.service.metrics import ServiceMetrics
 from executor_api.service.patience import Patience
 from executor_api.service.timeline import Timeline
+from executor_api.service.tracing import Tracing
 
 COLLECT_SLACK = 15.0
 """Seconds beyond timeout and grace for artifacts, census and lost connections: the ring around the runner's own."""
@@ -32,6 +33,7 @@ class Workplace:
     clock: Clock
     metrics: ServiceMetrics
     audit: Audit
+    tracing: Tracing
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ _BEGIN, _END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 
 SET_BY_CHART = frozenset({
     *("backend", "host", "port", "metrics_port", "data_dir", "store_url", "master_key"),
-    *("drain_seconds", "shutdown_seconds"),
+    *("drain_seconds", "shutdown_seconds", "tracing"),
     *("namespace", "owner_lease", "image", "dispatch", "templates"),
     *("api_key", "api_keys", "no_auth", "tenants", "token_review_audience"),
     *("oidc_issuer", "oidc_audience", "oidc_tenant_claim", "oidc_default_scopes"),

@@ -21,9 +21,9 @@ TEMPLATE = Template(
 )
 
 
-def call(traceparent: str | None = None, **fields: Any) -> Call:
+def call(trace: dict[str, str] | None = None, **fields: Any) -> Call:
     request = ExecutionRequest.model_validate(fields)
-    return runner_call(plan(request, {"default": TEMPLATE}), "id", "t", traceparent=traceparent)
+    return runner_call(plan(request, {"default": TEMPLATE}), "id", "t", trace=trace)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_exactly_one_thing_runs(fields: dict[str, Any], kind: str, value: object
 
 def test_environment_in_order_of_precedence() -> None:
     """Defaults, then the trace, then the template, then the request."""
-    env = call("00-trace", code="1", env={"B": "request", "LANG": "C"})["env"]
+    env = call({"TRACEPARENT": "00-trace"}, code="1", env={"B": "request", "LANG": "C"})["env"]
     assert env == {"LANG": "C", "TRACEPARENT": "00-trace", "A": "template", "B": "request"}
     assert "TRACEPARENT" not in call(code="1")["env"]
 

@@ -31,34 +31,6 @@ def test_prefer_says_how_long_to_wait(values: list[str], wait: float, applied: s
     assert headers.preference(values, 300) == headers.Preference(wait, applied)
 
 
-PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-@pytest.mark.parametrize("value", [PARENT, PARENT.replace("00-4", "cc-4", 1) + "-future"])
-def test_traceparent_is_passed_on(value: str) -> None:
-    """A valid trace context, of a later version too, is kept as it came."""
-    assert headers.traceparent(value) == value
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        "",
-        "x",
-        PARENT.upper(),
-        PARENT + "-more",
-        PARENT.replace("00-4", "ff-4", 1),
-        "00-" + "0" * 32 + "-00f067aa0ba902b7-01",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-" + "0" * 16 + "-01",
-        PARENT + "\n",
-    ],
-)
-def test_malformed_traceparent_is_ignored(value: str | None) -> None:
-    """W3C: a request with a broken trace context is treated as one without."""
-    assert headers.traceparent(value) is None
-
-
 @pytest.mark.parametrize("value", ["", " ", "a b", "é", "x" * 256, "a\n"])
 def test_idempotency_key_is_visible_ascii(value: str) -> None:
     """A key that could be mistaken for another is refused."""

@@ -63,6 +63,8 @@ async def test_a_full_record_comes_back_equal(store: Store) -> None:
         status=Status.FAILED,
         idempotency=IdempotencyKey("key", "digest"),
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        tracestate="a=1,b=2",
+        passed=(("arrived", 1000.125), ("accepted", 1000.25)),
         cancel_requested=True,
         dispatched=True,
         started_at=1001.1,

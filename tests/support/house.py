@@ -18,6 +18,7 @@ from executor_api.service.execution_service import ExecutionService, Limits, Sub
 from executor_api.service.sqlite_records import events_after
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.store import Store
+from executor_api.service.tracing import NoTracing, Tracing
 from support.scripted import ScriptedBackend, ScriptedSandbox
 
 SECONDS = 60.0
@@ -31,6 +32,7 @@ class House:
     data_dir: Path
     services: list[ExecutionService] = field(default_factory=list)
     numbers: Any = field(default_factory=itertools.count)
+    tracing: Tracing = field(default_factory=NoTracing)
 
     async def open(
         self, store: Store | None = None, templates: dict[str, Template] | None = None, **limits: Any
@@ -43,6 +45,7 @@ class House:
             templates if templates is not None else {"default": Template(name="default")},
             Limits(**chosen),
         )
+        service.trace(self.tracing)
         self.services.append(service)
         await service.start()
         return service
