@@ -105,7 +105,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generat
 
 .PHONY: lock
 lock: release-tools  ## Pin what the images install, with hashes; `make lock UPGRADE=--upgrade` takes newer versions
-	$(LOCK) $(UPGRADE) --extra auth --extra gpu --extra kubernetes --extra postgres --output-file images/api/requirements.lock pyproject.toml
+	$(LOCK) $(UPGRADE) --extra auth --extra gpu --extra kubernetes --extra postgres --extra tracing --output-file images/api/requirements.lock pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
 		| $(LOCK) $(UPGRADE) --output-file images/api/build.lock -
 	$(LOCK) $(UPGRADE) --output-file images/examples/numpy/requirements.lock images/examples/numpy/requirements.in

@@ -14,7 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SERVICE = ROOT / "images/api/requirements.lock"
 BUILD = ROOT / "images/api/build.lock"
 NUMPY = ROOT / "images/examples/numpy/requirements.lock"
-EXTRAS = ("auth", "gpu", "kubernetes", "postgres")
+EXTRAS = ("auth", "gpu", "kubernetes", "postgres", "tracing")
 """Those of the service's image."""
 
 
