@@ -30,6 +30,8 @@ class StatusRoute:
         self._metrics = metrics
         self._settings = settings
         self._replica = socket.gethostname()
+        self._told: dict[int, dict[str, Any]] = {}
+        """Figures of minutes that are over: they don't change, and percentiles cost most of an answer."""
 
     async def status(self, _request: Request) -> Response:
         """The last hour of this replica in minutes, and its own processes against their limits."""
@@ -44,17 +46,18 @@ class StatusRoute:
             "queued": hour.queued,
             "max_running": self._settings.max_concurrency,
             "hour": _figures(hour.whole()),
-            "minutes": _minutes(hour, {worst.minute: worst for worst in watched.hour}),
+            "minutes": self._minutes(hour, {worst.minute: worst for worst in watched.hour}),
             "own": None if watched.last is None else _own(watched.last),
         }
         return Response(orjson.dumps(told), media_type="application/json")
 
-
-def _minutes(hour: LastHour, own: Mapping[int, Worst]) -> list[dict[str, Any]]:
-    return [
-        {"at": instant(minute * 60), **_figures(figures), "own": _worst(own.get(minute))}
-        for minute, figures in hour.minutes().items()
-    ]
+    def _minutes(self, hour: LastHour, own: Mapping[int, Worst]) -> list[dict[str, Any]]:
+        minutes = hour.minutes()
+        told = {minute: self._told.get(minute) or _figures(figures) for minute, figures in minutes.items()}
+        self._told = {minute: told[minute] for minute in list(told)[:-1]}
+        return [
+            {"at": instant(minute * 60), **figures, "own": _worst(own.get(minute))} for minute, figures in told.items()
+        ]
 
 
 def _figures(figures: Figures) -> dict[str, Any]:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from support.doors import Time
+from support.executions import execution, finished
 from support.http_service import Service, ServiceMaker
 from support.service import Service as Process
 
+from executor_api.domain.execution import Timings
+from executor_api.http.metrics import Metrics
+from executor_api.http.status import StatusRoute
 from executor_api.http.status_page import FILES
+from executor_api.service.last_hour import LastHour
+from executor_api.settings import Settings
 from executor_runner.protocol.frames import FrameKind
 
 
@@ -34,6 +44,30 @@ async def test_the_hour_tells_of_calls(service: Service) -> None:
     assert sum(minute["total_ms"]["calls"] for minute in minutes) == 3
     assert minutes[0]["at"] <= found["since"] <= found["at"]
     assert found["own"] is None  # nobody looks at processes in this test
+
+
+async def test_minutes_that_are_over_stay_as_they_were() -> None:
+    """However often somebody asked meanwhile, each has what ended in it, until it is older than an hour."""
+    clock, metrics = Time(), Metrics()
+    clock.seconds = 0.0
+    metrics.hour = LastHour(clock)
+    route = StatusRoute(metrics, Settings())
+
+    async def calls() -> list[int]:
+        answer = await route.status(Request({"type": "http"}))
+        return [minute["total_ms"]["calls"] for minute in json.loads(answer.body)["minutes"]]
+
+    record = replace(finished(execution(1), 0.0), timings=Timings(total=1.0))
+    told = []
+    for _ in range(3):
+        metrics.hour.finished(record)
+        told.append(await calls())
+        metrics.hour.finished(record)
+        told.append(await calls())
+        clock.seconds += 60
+    assert told == [[1], [2], [2, 1], [2, 2], [2, 2, 1], [2, 2, 2]]
+    clock.seconds += 58 * 60
+    assert await calls() == [2, *[0] * 59]
 
 
 def test_the_service_tells_of_its_own_processes(tmp_path: Path) -> None:
