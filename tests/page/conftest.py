@@ -1,4 +1,4 @@
-"""The status page in a browser. All tests of it share one, and so one event loop."""
+"""The status page in a browser, which the tests of a module share, and so the event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playwright.async_api import Browser
 from support.browser import Browse, browsing, chromium
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as browser:
         yield browser
