@@ -54,8 +54,8 @@ async def browsing(browser: Browser) -> AsyncIterator[Browse]:
     finally:
         for context in contexts:
             await context.close()
-    assert wrong == []
-    assert len(hosts - {""}) <= 1
+    assert not wrong, wrong
+    assert len(hosts - {""}) <= 1, hosts
 
 
 def _errors(message: ConsoleMessage) -> list[str]:
