@@ -6,7 +6,9 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from executor_api.processes.cgroups import CGROUPS, list_cgroups, pids_root, read_pids
 from executor_api.processes.descriptors import descriptor_survey
@@ -42,9 +44,10 @@ def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
     table = read_table(proc)
     zombies, still = _lasting(table, details)
     limits = [*_limits_of_machine(proc), *(_limits_of_cgroups(cgroups) if cgroups else ())]
-    tight = any(limit.of_processes and limit.used >= _TIGHT * limit.most for limit in limits)
+    limits = [_peopled(limit, table.pids, details) if limit.place and _is_tight(limit) else limit for limit in limits]
+    tight = any(_is_tight(limit) and not limit.place for limit in limits)
     bereaved, hogs = _bereaved(zombies, details), _hogs(table.pids, details)
-    family, adopted = _families(table, details) if tight or table.orphans >= _MANY_ORPHANS else (None, None)
+    family, adopted = _families(table.pids, details) if tight or table.orphans >= _MANY_ORPHANS else (None, None)
     gpus = look_at_gpus(table.pids, details)
     remarks = gpus.remarks
     stuck = [_stuck(process, details) for process in still[:_MOST_STUCK]]
@@ -90,7 +93,22 @@ def _limits_of_cgroups(cgroups: str) -> Iterator[Limit]:
     if usages:
         folder, usage = max(usages.items(), key=lambda item: item[1].share)
         what = clean(f"tasks of cgroup /{os.path.relpath(folder, root)}")
-        yield Limit(what, usage.used, usage.limit, f"echo {usage.limit * 2} > {quoted(folder + '/pids.max')}")
+        more = f"echo {usage.limit * 2} > {quoted(folder + '/pids.max')}"
+        yield Limit(what, usage.used, usage.limit, more, place=folder)
+
+
+def _is_tight(limit: Limit) -> bool:
+    return limit.of_processes and limit.used >= _TIGHT * limit.most
+
+
+def _peopled(limit: Limit, pids: Sequence[int], details: Details) -> Limit:
+    """With whoever has most processes of its cgroup; in a container, most cgroups have none that can be seen."""
+    members: set[int] = set()
+    for folder in list_cgroups(limit.place):
+        with suppress(OSError, ValueError):
+            members.update(map(int, Path(folder, "cgroup.procs").read_text(encoding="ascii").split()))
+    family, _ = _families([pid for pid in pids if pid in members], details)
+    return replace(limit, family=family)
 
 
 def _lasting(table: ProcessTable, details: Details) -> tuple[list[Process], list[Process]]:
@@ -188,9 +206,9 @@ def _hog(pid: int, usage: Usage, details: Details) -> Hog:
     return Hog(details.identity(pid), usage.used, usage.limit, sockets.count_kinds(links), closed)
 
 
-def _families(table: ProcessTable, details: Details) -> tuple[Family | None, Family | None]:
+def _families(pids: Sequence[int], details: Details) -> tuple[Family | None, Family | None]:
     """Who has most processes, and the most frequent kind of orphans. Reads each again: only where they are many."""
-    processes = [process for pid in table.pids if (process := read_process(pid, details.proc))]
+    processes = [process for pid in pids if (process := read_process(pid, details.proc))]
     children = Counter(process.parent for process in processes if process.parent > 2)  # noqa: PLR2004 - the kernel's own
     adopted = _adopted(
         [process for process in processes if process.parent == 1 and process.session != process.pid], details

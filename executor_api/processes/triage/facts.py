@@ -81,17 +81,6 @@ class Hog:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """Something the machine has only so much of. ``raise_by`` is the command for more."""
-
-    what: str
-    used: int
-    most: int
-    raise_by: str
-    of_processes: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Family:
     """The parent with the most children; for orphans that init adopted, the most frequent kind of them."""
 
@@ -100,6 +89,21 @@ class Family:
     orphans: bool = False
     leader: Identity | None = None
     """Who leads the session that most of the orphans were started in, and so may have started them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Something the machine has only so much of. ``raise_by`` is the command for more."""
+
+    what: str
+    used: int
+    most: int
+    raise_by: str
+    of_processes: bool = True
+    place: str = ""
+    """The folder of the cgroup that it is of; empty: it is the machine's."""
+    family: Family | None = None
+    """Who in that cgroup has most of them, where the limit is near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ class Situation:
     hogs: Sequence[Hog] = ()
     limits: Sequence[Limit] = ()
     family: Family | None = None
-    """Who has most of them, where a limit is near."""
+    """Who has most of them, where a limit of the machine is near."""
     adopted: Family | None = None
     """The most frequent kind of orphans, where there are many."""
     gpu: Sequence[GpuHolder] = ()

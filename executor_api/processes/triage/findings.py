@@ -72,7 +72,7 @@ def _limits(situation: Situation) -> Iterator[Finding]:
 
 def _behind(limit: Limit, situation: Situation) -> tuple[str, str, Identity | None]:
     """Who uses up a limit, and what ends that."""
-    family = situation.family
+    family = limit.family if limit.place else situation.family
     if limit.of_processes and family:
         if family.orphans:
             told = several(family.size, "orphan", "orphans")
@@ -83,13 +83,16 @@ def _behind(limit: Limit, situation: Situation) -> tuple[str, str, Identity | No
     if not limit.of_processes and situation.hogs:
         hog = situation.hogs[0]
         return f"{describe(hog.process)} has {hog.open:,}", restart_command(hog.process), hog.process
+    if limit.place:
+        return "none that can be seen from here", f"cat {quoted(limit.place)}/cgroup.procs  # on the host", None
     return "no single process", "cat /proc/loadavg  # whether it still grows", None
 
 
 def _orphans(situation: Situation) -> Iterator[Finding]:
     """Those of one name, if nothing that is full has led to them already."""
     family = situation.adopted
-    if family is None or family.size < _SOME_ORPHANS or family == situation.family:
+    behind_limits = [situation.family, *(limit.family for limit in situation.limits)]
+    if family is None or family.size < _SOME_ORPHANS or family in behind_limits:
         return
     severity = Severity.WARNING if family.size >= _MANY_ORPHANS else Severity.NOTICE
     what = f"{several(family.size, 'orphan')} of one name ({clean(family.who.name)}): whoever started them has ended"

@@ -115,6 +115,23 @@ def test_whoever_fills_the_machine_is_named(tree: ProcTree) -> None:
     assert (family.who.name, family.size, family.orphans) == ("left", 40, True)
 
 
+def test_whoever_fills_a_cgroup_is_one_of_its_own(tree: ProcTree, tmp_path: Path) -> None:
+    """Processes of the cgroup and of those below it count, however many the machine has elsewhere."""
+    group = tmp_path / "groups/pids/agent"
+    (group / "below").mkdir(parents=True)
+    (group / "pids.max").write_text("100\n")
+    (group / "pids.current").write_text("90\n")
+    (group / "cgroup.procs").write_text("500\n0\n")
+    (group / "below/cgroup.procs").write_text("".join(f"{pid}\n" for pid in range(1000, 1005)))
+    for parent, name in ((500, "agent"), (600, "other")):
+        (tree.add(parent, name) / "cmdline").write_text(f"{name}\0")
+        for pid in range(2 * parent, 2 * parent + parent // 100):
+            tree.add(pid, "sh", parent=parent)
+    (limit,) = (limit for limit in examine(str(tree), str(tmp_path / "groups")).limits if limit.place)
+    assert limit.family is not None
+    assert (limit.place, limit.family.who.command, limit.family.size) == (str(group), "agent", 5)
+
+
 def test_many_orphans_are_told_without_a_limit_near(tree: ProcTree) -> None:
     """The most frequent kind of them is found; those that look after containers are init's on purpose."""
     for pid in range(1000, 1120):

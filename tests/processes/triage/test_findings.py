@@ -212,6 +212,16 @@ def test_orphans_lead_to_the_session_they_were_started_in() -> None:
     assert main_culprit(found) == AGENT
 
 
+def test_a_cgroup_is_filled_by_its_own() -> None:
+    """Whoever has most processes of the machine may not be in it; nobody may be seen who is."""
+    crowd, alone = Family(Identity(5, "other"), 9000), Family(AGENT, 60)
+    own = Limit("tasks of cgroup /a", 90, 100, "more", place="/sys/fs/cgroup/a", family=alone)
+    assert only(limits=[own], family=crowd).culprit == AGENT
+    foreign = only(limits=[Limit("tasks of cgroup /a", 90, 100, "more", place="/sys/fs/cgroup/a")], family=crowd)
+    assert (foreign.who, foreign.culprit) == ("none that can be seen from here", None)
+    assert foreign.do.startswith("cat /sys/fs/cgroup/a/cgroup.procs  # on the host")
+
+
 def test_gpu_holders_weigh_by_whether_they_can_be_ended() -> None:
     """In D state it is critical, without a parent a warning, else worth a notice."""
     ways = {"D": Severity.CRITICAL, "S": Severity.WARNING}
