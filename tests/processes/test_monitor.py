@@ -177,7 +177,8 @@ def test_a_tree_tells_of_its_own_alone(proc: ProcTree, tmp_path: Path) -> None:
 def test_figures_of_a_real_agent_are_those_counted_otherwise(tmp_path: Path) -> None:
     """Its zombies and its processes in D state, by name and by function, equal what psutil and the kernel say."""
     monitor = Monitor(Tree(os.getpid()))
-    with naive_agent(tmp_path, "naive-agent", zombies=40, stuck=5, descriptors=150) as agent:
+    name = f"naive-{os.getpid()}"  # others may be on this machine
+    with naive_agent(tmp_path, name, zombies=40, stuck=5, descriptors=150) as agent:
         monitor.look()
         look = monitor.look()
         machine = Monitor(Machine()).look()
@@ -187,11 +188,11 @@ def test_figures_of_a_real_agent_are_those_counted_otherwise(tmp_path: Path) -> 
         function = Path(f"/proc/{stuck.pid}/wchan").read_text()
         opened = len(os.listdir(f"/proc/{agent}/fd"))  # noqa: PTH208
     assert (look.zombies, look.stuck) == (statuses.count(psutil.STATUS_ZOMBIE), 5)
-    assert look.zombies_by_parent["naive-agent"] == machine.zombies_by_parent["naive-agent"] == 40
+    assert look.zombies_by_parent[name] == machine.zombies_by_parent[name] == 40
     assert look.processes == len(below) + 1
     assert look.stuck_by_function == {"unknown" if function == "0" else function: 5}
     assert look.longest_stuck > 0
-    assert look.descriptors["naive-agent"].used == opened
+    assert look.descriptors[name].used == opened
 
 
 def test_it_looks_again_at_intervals_and_after_a_failure(proc: ProcTree, tmp_path: Path) -> None:
