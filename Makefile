@@ -153,6 +153,10 @@ bench-hostile: $(READY)  ## Measure on this machine what hostile clients do to g
 bench-monitor: $(READY)  ## Measure what the process monitor costs at 30,000 processes, one of which blocks its readers
 	PYTHONPATH=tests $(BIN)/python benchmarks/monitor.py
 
+.PHONY: bench-tracing
+bench-tracing: $(READY)  ## Measure what tracing costs a call, with a collector that answers and with one that doesn't
+	PYTHONPATH=tests $(BIN)/python benchmarks/tracing.py
+
 .PHONY: bench-threads
 bench-threads: $(READY)  ## Run tools under 30 threads, with subprocess.run and with Executor.local(): what is left of each
 	PYTHONPATH=tests $(BIN)/python benchmarks/tool_threads.py
