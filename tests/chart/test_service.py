@@ -56,6 +56,19 @@ def test_variables_of_the_operator_win() -> None:
     assert container["env"][-len(more) :] == more
 
 
+def test_traces_go_where_the_values_or_the_operator_say() -> None:
+    """Switched on with an address; one in `extraEnv` wins, and is enough."""
+    url, name = "http://collector.observability:4318", "OTEL_EXPORTER_OTLP_ENDPOINT"
+    found = environment({"tracing": {"enabled": True, "endpoint": url}})
+    assert (found["EXECUTOR_TRACING"], found[name]) == ("true", url)
+    more: Values = {"extraEnv": [{"name": name, "value": "http://other:4318"}]}
+    for endpoint in (url, ""):
+        tracing = {"enabled": True, "endpoint": endpoint}
+        (container,) = service_pod({**more, "tracing": tracing})["spec"]["containers"]
+        assert [item["value"] for item in container["env"] if item["name"] == name] == ["http://other:4318"]
+    assert not {"EXECUTOR_TRACING", name} & environment({}).keys()
+
+
 @each_values
 def test_templates_are_what_the_service_reads(values: Values, tmp_path: Path) -> None:
     """The mounted file is right by the service's own reading, and each template has the sandboxes' account."""

@@ -78,6 +78,7 @@ def _at(path: str, value: Any) -> Values:
         ("metrics.serviceMonitor.interval", 30, "/metrics/serviceMonitor/interval': got number"),
         ("monitor.namespaces", "x", "/monitor': additional properties 'namespaces' not allowed"),
         ("monitor.tolerations", [{"keys": "a"}], "/monitor/tolerations/0'"),
+        ("tracing.endpoint", "collector:4318", "/tracing/endpoint'"),
         ("extraEnv", {"A": "1"}, "/extraEnv': got object, want array"),
         ("extraEnv", [{"name": "A", "value": 1}], "/extraEnv/0/value': got number, want string"),
         ("jobTemplates", {"gpu.yaml": "x"}, "invalid propertyName 'gpu.yaml'"),
@@ -104,6 +105,8 @@ def test_typing_error_is_named(path: str, value: Any, message: str) -> None:
             {"sandbox": {"serviceAccount": {"create": False}, "imagePullSecrets": [{"name": "r"}]}},
             "sandbox.imagePullSecrets: they belong to an account that is not made here",
         ),
+        ({"tracing": {"enabled": True}}, "tracing.endpoint: where traces go is not said"),
+        ({"tracing": {"endpoint": "http://c:4318"}}, "tracing.endpoint: it is not used without tracing.enabled"),
         ({"service": {"nodePort": 30080}}, "service.nodePort: a Service of type ClusterIP has none"),
         (
             {"store": {"existingSecret": "y"}, "autoscaling": {"enabled": True, "minReplicas": 9}},

@@ -23,6 +23,7 @@
 {{- with $auth.oidc.tenantClaim }}{{ $_ := set $set "OIDC_TENANT_CLAIM" . }}{{ end -}}
 {{- with $auth.oidc.defaultScopes }}{{ $_ := set $set "OIDC_DEFAULT_SCOPES" . }}{{ end -}}
 {{- with $auth.tokenReview.audience }}{{ $_ := set $set "TOKEN_REVIEW_AUDIENCE" . }}{{ end -}}
+{{- if .Values.tracing.enabled }}{{ $_ := set $set "TRACING" "true" }}{{ end -}}
 {{- range $name, $value := .Values.settings -}}
 {{- if not (kindIs "invalid" $value) -}}
 {{- $_ := set $set ($name | snakecase | upper) (kindIs "string" $value | ternary $value (toJson $value)) -}}
@@ -36,6 +37,10 @@
   value: {{ quote $value }}
 {{- end }}
 {{- end }}
+{{- with .Values.tracing }}{{ if and .enabled .endpoint (not (has "OTEL_EXPORTER_OTLP_ENDPOINT" $own)) }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ quote .endpoint }}
+{{- end }}{{ end -}}
 {{- $secrets := dict "EXECUTOR_MASTER_KEY" (list (include "executor.masterKeySecret" .) .Values.masterKey.key) -}}
 {{- with $auth.apiKey }}{{ if .enabled }}{{ $_ := set $secrets "EXECUTOR_API_KEY" (list (include "executor.apiKeySecret" $) .key) }}{{ end }}{{ end -}}
 {{- if include "executor.shared" . }}{{ $_ := set $secrets "EXECUTOR_STORE_URL" (list (include "executor.storeSecret" .) .Values.store.key) }}{{ end -}}

@@ -48,6 +48,14 @@
 {{- if and $v.monitor.enabled (eq (include "executor.monitorNamespace" .) (include "executor.sandboxNamespace" .)) -}}
 {{- fail "monitor.namespace.name: sandboxes live there, and Pod Security restricted keeps the monitor out; give it another namespace" -}}
 {{- end -}}
+{{- $own := list -}}
+{{- range $v.extraEnv }}{{ $own = append $own .name }}{{ end -}}
+{{- if and $v.tracing.enabled (not $v.tracing.endpoint) (not $v.extraEnvFrom) (not (has "OTEL_EXPORTER_OTLP_ENDPOINT" $own)) (not (has "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" $own)) -}}
+{{- fail "tracing.endpoint: where traces go is not said; set it to the collector's URL, such as http://collector.observability:4318" -}}
+{{- end -}}
+{{- if and $v.tracing.endpoint (not $v.tracing.enabled) -}}
+{{- fail "tracing.endpoint: it is not used without tracing.enabled; set that, or leave the endpoint out" -}}
+{{- end -}}
 {{- $ways := list -}}
 {{- range $v.networkPolicy.egress -}}
 {{- if has .name $ways -}}
