@@ -153,8 +153,10 @@ def test_a_pool_in_sentences() -> None:
     )
     assert pool_sentences(status, NOW) == (
         "6 of 10 sandboxes of template 'default' wait ready; 2 are being made, 2 are in use.",
-        "3 of 6 claims of this process found one waiting (50%), 2 waited for one, 1 got none; 1 met one that was taken "
-        "by another or had died.",
+        (
+            "3 of 6 claims of this process found one waiting (50%), 2 waited for one, 1 got none; 1 met one that was "
+            "taken by another or had died."
+        ),
         "A new one is ready after 410 ms; 6.2 a second become ready while it fills.",
         "Its sandboxes changed 12 s ago; those of before are not used.",
         MEMORY,
