@@ -45,8 +45,7 @@ def test_killed_service_takes_up_its_calls(space: Namespace, tmp_path: Path) -> 
         queued = service.submit({"code": "print('late')"})
         for execution_id in (*slow, *nonces):
             service.wait(execution_id, "running")
-        service.wait_output(nonces[0], "nonce")
-        time.sleep(0.3)  # output is stored every 100 ms
+        service.wait_stored(nonces[0], "nonce")
         before = service.get(nonces[0])["stdout"]
         service.kill()
     with Service(tmp_path, *flags) as service:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import psutil
+from support.machine import eventually
 from support.service import Service
 
 
 def _gone(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=60)
     return not alive
 
 
@@ -21,10 +21,11 @@ def test_killed_service_loses_calls_truthfully(tmp_path: Path) -> None:
     with Service(tmp_path / "data") as service:
         running = [service.submit({"command": script}) for _ in range(3)]
         for execution_id in running:
-            service.wait_output(execution_id, "before")
-        time.sleep(0.3)  # output is stored every 100 ms
-        below = psutil.Process(service.process.pid).children(recursive=True)
-        assert len(below) >= 12
+            service.wait_stored(execution_id, "before")
+        own = psutil.Process(service.process.pid)
+        eventually(lambda: marks.exists() and marks.read_text() == "ran\n" * 3)
+        eventually(lambda: len(own.children(recursive=True)) >= 12)
+        below = own.children(recursive=True)
         service.kill()
         assert _gone(below)
     with Service(tmp_path / "data") as service:

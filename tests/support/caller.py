@@ -42,6 +42,11 @@ class Caller:
             time.sleep(0.02)
         return found
 
+    def wait_stored(self, execution_id: str, text: str) -> None:
+        """Wait until the store has what the execution has printed: who follows it sees nothing before that."""
+        with self.client.stream("GET", f"/executions/{execution_id}/events") as answer:
+            assert any(text in line for line in answer.iter_lines()), f"never printed {text!r}"
+
     def wait_output(self, execution_id: str, text: str, seconds: float = 60) -> None:
         """Wait until the execution has printed the text."""
         deadline = time.monotonic() + seconds
