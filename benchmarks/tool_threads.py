@@ -1,5 +1,7 @@
 """A tool that runs shell commands under a pool of 30 threads: subprocess.run beside Executor.local(), in turns.
 
+The latter with a sandbox for each call, and with ``isolation="reuse"``.
+
 make bench-threads
 """
 
@@ -24,7 +26,8 @@ from support.subreaper import end_descendants
 from executor_api import Executor
 from executor_runner.linux import become_subreaper
 
-TOOLS = ("subprocess.run", "Executor.local()")
+NAIVE, SINGLE_USE, REUSE = "subprocess.run", "Executor.local()", "with reuse"
+TOOLS = (NAIVE, SINGLE_USE, REUSE)
 THREADS, ROUNDS, WARM_UP = 30, 10, 60
 PAUSE_SECONDS = 1.0
 """From the last answer to a look: what ended just then is collected by whoever does collect."""
@@ -104,7 +107,7 @@ class Agent:
 
 
 def main() -> int:
-    """Return 1 if Executor.local() has left anything, or an answer of it is wrong."""
+    """Return 1 if Executor.local() has left anything, or an answer of it is wrong, in either way."""
     arguments = _arguments()
     if arguments.agent:
         _be_agent(arguments.agent)
@@ -124,10 +127,15 @@ def main() -> int:
         for agent in agents:
             print(f"{agent.tool}: {agent.endings.total() / agent.seconds:.0f} calls/s, {dict(agent.endings)}, ", end="")
             print(f"{agent.end()} processes to clean up after it")
-    wrong = any(ending.startswith("wrong") for ending in agents[1].endings)
-    left = after[1].zombies or agents[1].is_more(after[1])
-    print(f"{TOOLS[1]}: {'something' if left else 'nothing'} is left")
-    return int(wrong or bool(left))
+    bad = [_is_bad(agent, state) for agent, state in zip(agents[1:], after[1:], strict=True)]
+    return int(any(bad))
+
+
+def _is_bad(agent: Agent, after: State) -> bool:
+    """Whether anything is left of it, which is told, or it answered wrongly."""
+    left = bool(after.zombies) or agent.is_more(after)
+    print(f"{agent.tool}: {'something' if left else 'nothing'} is left")
+    return left or any(ending.startswith("wrong") for ending in agent.endings)
 
 
 def _parts(calls: int) -> list[int]:
@@ -166,8 +174,11 @@ def _be_agent(tool: str) -> None:
     numbers = itertools.count(1)
     try:
         with contextlib.ExitStack() as stack:
-            shell = _naive if tool == TOOLS[0] else _isolated(stack.enter_context(Executor.local()))
+            shell = _naive
+            if tool != NAIVE:
+                shell = _isolated(stack.enter_context(Executor.local()), "reuse" if tool == REUSE else "single_use")
             pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+            list(pool.map(shell, ["sleep 2"] * THREADS, [60.0] * THREADS))  # what is kept for so many is there
             for line in sys.stdin:
                 began = time.monotonic()
                 calls = list(itertools.islice(numbers, int(line)))
@@ -200,9 +211,9 @@ def _naive(command: str, timeout: float) -> str:
     return done.stdout
 
 
-def _isolated(executor: Executor) -> Shell:
+def _isolated(executor: Executor, isolation: str) -> Shell:
     def shell(command: str, timeout: float) -> str:
-        result = executor.run(command, timeout=timeout)
+        result = executor.run(command, timeout=timeout, isolation=isolation)
         return TIMED_OUT if result.reason == "timeout" else result.stdout
 
     return shell
