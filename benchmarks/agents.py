@@ -1,7 +1,7 @@
 """An agent's tool calls: made as many agents make them, by one that tries to cure that, and through executor-api.
 
-python benchmarks/agents.py naive|worker|isolated SCALE PORT FOLDER: waits for a line, makes its calls, tells of them in
-a line of JSON, and ends with its standard input.
+python benchmarks/agents.py naive|worker|isolated SCALE PORT FOLDER: for each line of its standard input it makes its
+calls, and tells of them in a line of JSON.
 """
 
 from __future__ import annotations
@@ -99,9 +99,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (_part(_DESCRIPTORS, scale),) * 2)
     with AGENTS[kind](load) as make_calls:
         _tell(pid=os.getpid())
-        sys.stdin.readline()
-        _tell(endings=make_calls())
-        sys.stdin.read()
+        for _ in sys.stdin:
+            _tell(endings=make_calls())
     os._exit(0)  # what a naive one has left would hold up an orderly end
 
 
@@ -135,7 +134,7 @@ def naive(load: Load) -> Iterator[Callable[[], Endings]]:
 def worker(load: Load) -> Iterator[Callable[[], Endings]]:
     """Has a handler that collects one child a signal; of jobs that end while it is busy, it hears of one."""
     _be_called("agent-worker")
-    jobs: list[subprocess.Popen[bytes]] = []
+    kept: list[subprocess.Popen[bytes]] = []
 
     def collect_one(*_: object) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -145,7 +144,8 @@ def worker(load: Load) -> Iterator[Callable[[], Endings]]:
 
     def make() -> Endings:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        jobs.extend(subprocess.Popen(call.command, shell=True) for call in load.worker_jobs)  # noqa: S602 - the same
+        jobs = [subprocess.Popen(call.command, shell=True) for call in load.worker_jobs]  # noqa: S602 - what is shown
+        kept.extend(jobs)
         for job in jobs:
             os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
