@@ -15,7 +15,7 @@ import uvicorn
 
 from executor_api import entrance
 from executor_api.backends.base import Backend
-from executor_api.domain.finding import Finding
+from executor_api.domain.finding import Finding, fail, ok, warn
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError
 from executor_api.http.auth.door import is_loopback
@@ -80,6 +80,8 @@ async def diagnose(settings: Settings, environ: Mapping[str, str], tell: Callabl
     """Look at everything that calls will need; ``tell`` gets each finding at once."""
     templates = _files(settings).examine(tell)
     await entrance.examine(settings, environ, tell)
+    if settings.tracing:
+        tell(await _examine_tracing(environ))
     if settings.backend == "kubernetes":
         await _diagnose_kubernetes(settings, environ, templates, tell)
         return
@@ -173,6 +175,21 @@ def _tracing(environ: Mapping[str, str]) -> ClosableTracing:
             "install it with: pip install 'executor-api[tracing]'"
         ) from None
     return OpenTelemetry(environ)
+
+
+async def _examine_tracing(environ: Mapping[str, str]) -> Finding:
+    check = "traces"
+    try:
+        tracing = _tracing(environ)
+    except ConfigurationError as error:
+        return fail(check, str(error))
+    try:
+        reached = await tracing.reaches_collector()
+    finally:
+        await tracing.close()
+    if reached:
+        return ok(check, "the collector takes them")
+    return warn(check, "no collector takes them: is it there, and OTEL_EXPORTER_OTLP_ENDPOINT its URL?")
 
 
 def _owner(settings: Settings, environ: Mapping[str, str]) -> str:

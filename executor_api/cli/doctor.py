@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 CONCERNED = (
     *("backend", "namespace", "kubeconfig", "context", "image", "templates", "tenants", "pool", "dispatch"),
-    *("owner_lease", "require_network_policy"),
+    *("owner_lease", "require_network_policy", "tracing"),
     *("api_keys", "oidc_issuer", "oidc_audience", "oidc_tenant_claim", "oidc_default_scopes", "token_review_audience"),
 )
-"""Settings of `serve` that decide what a call needs."""
+"""Settings of `serve` that decide what a call needs, and where its trace goes."""
 _COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 

@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from executor_api import __version__
@@ -44,7 +44,8 @@ class OpenTelemetry:
         self._ids = _Ids()
         own = Resource.create({"service.name": "executor-api", "service.version": __version__})
         resource = own.merge(OTELResourceDetector().detect())
-        self._processor = BatchSpanProcessor(OTLPSpanExporter())
+        self._exporter = OTLPSpanExporter()
+        self._processor = BatchSpanProcessor(self._exporter)
         provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
         provider.add_span_processor(self._processor)
         self._tracer = provider.get_tracer("executor_api", __version__)
@@ -68,6 +69,10 @@ class OpenTelemetry:
             self._ids.span_id = own_span_id(execution.id, f"{number} {phase.name}")
             _end(self._tracer.start_span(phase.name, within, start_time=_nanoseconds(phase.start)), phase)
         _end(root, tree.root)
+
+    async def reaches_collector(self) -> bool:
+        """Whether it takes what is sent there, which is nothing this time."""
+        return await asyncio.to_thread(self._exporter.export, []) is SpanExportResult.SUCCESS
 
     async def close(self) -> None:
         """Send what waits to be sent, for `FLUSH_SECONDS` at most."""

@@ -20,7 +20,10 @@ class Tracing(Protocol):
 
 
 class ClosableTracing(Tracing, Protocol):
-    """One that sends what it is told, a while later."""
+    """One that sends what it is told to a collector, a while later."""
+
+    async def reaches_collector(self) -> bool:
+        """Whether that takes it."""
 
     async def close(self) -> None:
         """Send the rest, within a bounded time."""

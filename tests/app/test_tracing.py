@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -161,6 +162,27 @@ def test_without_tracing_a_caller_and_its_code_share_their_trace(tmp_path: Path)
         ended = [json.loads(line) for line in service.log if answer["id"] in line and "execution finished" in line]
         assert [line["trace_id"] for line in ended] == [TRACE]
     assert collector.spans() == []
+
+
+def test_doctor_tries_the_collector() -> None:
+    """Whether it takes traces; one that is away keeps no call from running, a setting that can't be followed does."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        nobody = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    with Collector() as collector:
+        found = [
+            _diagnosed(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url),
+            _diagnosed(OTEL_EXPORTER_OTLP_ENDPOINT=nobody, OTEL_EXPORTER_OTLP_TIMEOUT="1"),
+            _diagnosed(OTEL_EXPORTER_OTLP_PROTOCOL="grpc"),
+        ]
+    assert [item["verdict"] for item in found] == ["ok", "warn", "fail"]
+    assert collector.spans() == []
+
+
+def _diagnosed(**environ: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "executor_api", "doctor", "--tracing", "--json"]
+    done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True, check=False)
+    (found,) = (item for item in json.loads(done.stdout) if item["check"] == "traces")
+    return dict(found)
 
 
 @pytest.mark.parametrize(
