@@ -12,7 +12,11 @@ _NEW_SECONDS = 10.0
 
 
 class Arrivals:
-    """Tells ``came`` once of each sandbox for which a call has come, by what the watch shows of its Job."""
+    """Tells ``came`` once of each sandbox for which a call has come, by what the watch shows of its Job.
+
+    A short call leaves no other sign than that a Job which waited is deleted. So does whoever deletes one by hand, and
+    another replica that keeps the pools: a new keeper starts with some demand too much, forgotten in half a minute.
+    """
 
     def __init__(self) -> None:
         self.came: Callable[[JobSnapshot], None] = lambda _job: None
