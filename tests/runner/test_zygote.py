@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +166,22 @@ def test_many_busy_daemons_cost_the_call_and_not_the_sandbox(first: Pod) -> None
         command = "for i in $(seq 60); do (while :; do :; done) & done; true"
         first.run(shell(command, **reused(f"e{number}", f"e{number + 1}")))
     assert first.run(shell("echo on", **reused("e4", "e5"))).stdout == b"on\n"
+
+
+def test_a_runner_that_goes_before_it_has_read_an_answer_is_no_error() -> None:
+    """A zygote in a user's own process would print it there, as programs end with calls under way."""
+    program = """
+import select, socket, threading
+from executor_runner import zygote
+
+zygote._fork = lambda descriptors: b"an answer"
+runner, control = socket.socketpair()
+serving = threading.Thread(target=zygote._serve, args=(control,))
+serving.start()
+runner.send(b"S")
+select.select([runner], [], [])
+runner.close()
+serving.join()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=SECONDS)
+    assert ended.stderr == b""

@@ -105,7 +105,10 @@ def _serve(control: socket.socket) -> None:
     """Until the runner is gone. Does as little as it can: all that it touches is copied, after each fork anew."""
     room = socket.CMSG_SPACE(_DESCRIPTORS * _DESCRIPTOR.size)
     while True:
-        order, attached, _, _ = control.recvmsg(1, room)
+        try:
+            order, attached, _, _ = control.recvmsg(1, room)
+        except ConnectionResetError:
+            return  # it went without reading the last answer
         if order == _SPARE:
             descriptors = [number for _, _, data in attached for (number,) in _DESCRIPTOR.iter_unpack(data)]
             control.send(_fork(descriptors))
