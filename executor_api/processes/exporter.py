@@ -83,7 +83,7 @@ def _of_pressure(pressure: Pressure) -> Iterator[Metric]:
 def _of_outlooks(look: Look) -> Iterator[Metric]:
     rates = GaugeMetricFamily(
         "agent_growth_per_second",
-        "What each second adds, over the last 15 minutes, to the use of the limit that is reached first.",
+        "What each second adds to the use of the limit reached first: the least of the thirds of the last 15 minutes.",
         labels=["resource"],
     )
     ends = GaugeMetricFamily(

@@ -67,3 +67,30 @@ def test_old_figures_are_forgotten() -> None:
     for time in range(0, 400, 10):
         outlook = forecast.update(time, {"pids": Usage(min(10 * time, 1000), 5000)})
     assert outlook == Outlook(pytest.approx(0), math.inf)
+
+
+def test_a_single_step_is_no_growth() -> None:
+    """A batch of 300 that comes at once and stays never makes a critical alert, however long ago it came."""
+    forecast = Forecast()
+    found = [forecast.update(at, {"pids": Usage(150 if at < 900 else 450, 1024)}) for at in range(0, 2700, 15)]
+    assert {outlook.seconds_left for outlook in found if outlook} == {math.inf}
+
+
+def test_growth_that_goes_on_is_told_at_its_slowest() -> None:
+    """With a step amid steady growth the rate is that without the step."""
+    forecast = Forecast()
+    for at in range(0, 900, 10):
+        outlook = forecast.update(at, {"pids": Usage(at + (500 if at > 400 else 0), 10_000)})
+    assert outlook is not None
+    assert outlook.per_second == pytest.approx(1)
+
+
+def test_what_is_missing_for_a_while_is_remembered() -> None:
+    """A process that is not among the worst in one look keeps its figures; after a minute they are forgotten."""
+    forecast = Forecast()
+    for at in range(0, 100, 10):
+        forecast.update(at, {"a": Usage(at, 1000)})
+    forecast.update(100, {})
+    assert forecast.update(110, {"a": Usage(110, 1000)}) == Outlook(pytest.approx(1), pytest.approx(890))
+    forecast.update(180, {})
+    assert forecast.update(190, {"a": Usage(190, 1000)}) is None
