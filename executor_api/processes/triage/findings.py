@@ -77,7 +77,7 @@ def _behind(limit: Limit, situation: Situation) -> tuple[str, str, Identity | No
         if family.orphans:
             told = several(family.size, "orphan", "orphans")
             who = f"{told} that init adopted, such as {describe(family.who)}{_started_by(family.leader)}"
-            return who, _end_orphans(family.who), family.leader
+            return who, _end_orphans(family.who, family.leader), family.leader
         told = several(family.size, "child", "children")
         return f"{describe(family.who)} has {told}", _end_children(family.who), family.who
     if not limit.of_processes and situation.hogs:
@@ -97,7 +97,7 @@ def _orphans(situation: Situation) -> Iterator[Finding]:
     severity = Severity.WARNING if family.size >= _MANY_ORPHANS else Severity.NOTICE
     what = f"{several(family.size, 'orphan')} of one name ({clean(family.who.name)}): whoever started them has ended"
     who = f"init adopted {describe(family.who)} and its like{_started_by(family.leader)}"
-    yield Finding("orphans", severity, what, who, _end_orphans(family.who), family.leader)
+    yield Finding("orphans", severity, what, who, _end_orphans(family.who, family.leader), family.leader)
 
 
 def _started_by(leader: Identity | None) -> str:
@@ -111,11 +111,15 @@ def _end_children(parent: Identity) -> str:
     return f"pkill -KILL -P {parent.pid}  # its children; if it makes new ones: {command}"
 
 
-def _end_orphans(example: Identity) -> str:
+def _end_orphans(example: Identity, leader: Identity | None) -> str:
+    """Init's children of a name are not all orphans: services of systemd are its children too."""
     if is_looked_after(example):
         return f"{restart_command(example)}  # they are of it"
     pattern = re.sub(r"([][.*+?(){}^$|\\])", r"\\\1", example.name)
-    return f"pkill -KILL -P 1 -x -- {quoted(pattern)}  # look first: pgrep -a with the same"
+    which = f"-P 1{f' -s {leader.pid}' if leader else ''} -x -- {quoted(pattern)}"
+    if leader:
+        return f"pgrep -a {which}  # look; if all may end: pkill -KILL {which}"
+    return f"pgrep -a {which}  # look: services may be among them; then kill -KILL those PIDs that may end"
 
 
 def _zombies(family: Bereaved) -> Finding:

@@ -169,7 +169,7 @@ def test_what_ends_those_that_fill_the_machine() -> None:
     limits = [Limit("pids", 90, 100, "more")]
     wild = only(limits=limits, family=Family(Identity(70, "sh; rm .*", parent=1), 60, orphans=True))
     assert wild.severity == Severity.WARNING
-    assert wild.do.startswith("pkill -KILL -P 1 -x -- 'sh; rm \\.\\*'  #")
+    assert wild.do.startswith("pgrep -a -P 1 -x -- 'sh; rm \\.\\*'  # look")
     children = only(limits=limits, family=Family(AGENT, 60))
     assert children.do.startswith(
         "pkill -KILL -P 812  # its children; if it makes new ones: executor-api triage --restart"
@@ -188,7 +188,8 @@ def test_orphans_weigh_by_their_number_and_are_told_once() -> None:
         assert finding.severity == severity
         assert finding.what == f"{number:,} orphans of one name (sleep): whoever started them has ended"
         assert finding.who == "init adopted sleep 900 (pid 70) and its like"
-        assert finding.do.startswith("pkill -KILL -P 1 -x -- sleep  # look first")
+        assert finding.do.startswith("pgrep -a -P 1 -x -- sleep  # look")
+        assert "pkill" not in finding.do
         assert finding.culprit is None
     assert find(situation(adopted=Family(sleeper, 99, orphans=True))) == []
     many = Family(sleeper, 3000, orphans=True)
@@ -207,6 +208,9 @@ def test_orphans_lead_to_the_session_they_were_started_in() -> None:
     orphans = Family(Identity(70, "sleep", parent=1), 3000, orphans=True, leader=AGENT)
     stuck = [Stuck(Identity(n, "cp", parent=1), Identity(1, "init"), "io_schedule", leader=AGENT) for n in (600, 601)]
     found = find(situation(adopted=orphans, stuck=stuck, stuck_in_all=2))
+    assert "pgrep -a -P 1 -s 812 -x -- sleep  # look; if all may end: pkill -KILL -P 1 -s 812 -x -- sleep" in {
+        finding.do for finding in found
+    }
     for finding in found:
         assert finding.who.endswith("; they were started in the session of python agent.py (pid 812, uid 1000)")
     assert main_culprit(found) == AGENT
