@@ -131,7 +131,8 @@ def _zombies(family: Bereaved) -> Finding:
         severity = Severity.CRITICAL if family.zombies >= _MANY_ZOMBIES else Severity.WARNING
     if len(family.half_dead) == family.zombies:
         who = f"not their parent, {describe(family.parent)}: they have threads left, so nobody can collect them"
-        do = f"cat /proc/{family.half_dead[0]}/task/*/wchan  # where these threads are; they end when that is over"
+        pid = family.half_dead[0]
+        do = f"cat /proc/{pid}/task/*/wchan  # where these are; to end it: executor-api triage --kill {pid}"
         return Finding("zombies", severity, what, who, do)
     who = f"{describe(family.parent)} does not wait for its children{_HEEDS[family.heed]}"
     return Finding("zombies", severity, what, who, _bury(family), family.parent)

@@ -87,6 +87,8 @@ def check_may_end(process: Process, ancestors: Iterable[int]) -> None:
     if pid in set(ancestors):
         raise RefusedError(f"process {pid} ({process.name}) runs this command: it would end before it could tell")
     if process.state == ZOMBIE:
+        if process.threads > 1:
+            return  # only its first thread has ended, and a signal ends the others
         raise RefusedError(
             f"process {pid} ({process.name}) is dead already; its parent {process.parent} has to collect it: "
             f"executor-api triage --nudge, or --restart-parent {process.parent}"

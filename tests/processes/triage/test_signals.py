@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 from support.machine import eventually
-from support.sick import BLOCKING, DEAF, IGNORING, ONE_A_SIGNAL, running
+from support.sick import BLOCKING, DEAF, HALF_DEAD, IGNORING, ONE_A_SIGNAL, running
 
 from executor_api.processes.process_table import PROC, Process, read_process, read_table
 from executor_api.processes.triage.details import Details, read_heed
@@ -78,6 +79,17 @@ def test_what_is_never_ended() -> None:
     if kernel is not None and kernel.name == "kthreadd":
         with pytest.raises(RefusedError, match="thread of the kernel"):
             check_may_end(kernel, own)
+
+
+def test_a_process_whose_first_thread_alone_has_ended_can_be_killed() -> None:
+    """It looks like a zombie, but has threads left: it is not refused, and SIGKILL ends it."""
+    with running(HALF_DEAD) as process:
+        eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+        with Target(process.pid) as target:
+            check_may_end(target.process, own_line())
+            assert not target.ended_within(0)
+            target.send(signal.SIGKILL)
+            assert target.ended_within(60)
 
 
 def test_a_target_that_ended_gets_no_signal() -> None:
