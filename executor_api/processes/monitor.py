@@ -15,6 +15,7 @@ from executor_api.processes.cgroups import cgroup_name, read_pids
 from executor_api.processes.descriptors import descriptor_survey
 from executor_api.processes.growth import Forecast, Outlook
 from executor_api.processes.pressure import Pressure, Usage
+from executor_api.processes.process_table import read_process
 from executor_api.processes.recent import Worst, noted
 from executor_api.processes.scope import Scope, Seen
 from executor_api.processes.stuck import StuckSince
@@ -129,16 +130,17 @@ class Monitor:
         self, now: float, seen: Seen, cgroups: dict[str, Usage], holders: dict[int, Usage]
     ) -> dict[str, Outlook]:
         pids: dict[Hashable, Usage] = dict(cgroups.items())
-        descriptors: dict[Hashable, Usage] = dict(holders.items())
+        found = {read_process(pid, self._scope.proc): usage for pid, usage in holders.items()}
+        descriptors: dict[Hashable, Usage] = {(who.pid, who.started): usage for who, usage in found.items() if who}
         if seen.pressure and seen.pressure.pids:
             pids[_MACHINE] = seen.pressure.pids
         if seen.pressure and seen.pressure.descriptors:
             descriptors[_MACHINE] = seen.pressure.descriptors
-        found = {
+        outlooks = {
             "pids": self._pids_forecast.update(now, pids),
             "descriptors": self._descriptors_forecast.update(now, descriptors),
         }
-        return {resource: outlook for resource, outlook in found.items() if outlook is not None}
+        return {resource: outlook for resource, outlook in outlooks.items() if outlook is not None}
 
     def _run(self) -> None:
         rest = 0.0

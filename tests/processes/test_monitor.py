@@ -148,6 +148,20 @@ def test_growth_is_exported_with_its_end(proc: ProcTree, tmp_path: Path) -> None
     assert found["agent_exhaustion_timestamp_seconds{resource=descriptors}"] == float("inf")
 
 
+def test_a_pid_used_again_does_not_go_on_growing(proc: ProcTree, tmp_path: Path) -> None:
+    """A process with the number of one that had few descriptors, and many itself, has not grown from those."""
+    clock = itertools.count(0, 10)
+    monitor = Monitor(Machine(str(proc), str(tmp_path / "no-cgroups")), clock=lambda: next(clock))
+    found: dict[str, float] = {}
+    for step in range(14):
+        proc.add(7, started=step // 7)
+        proc.open_descriptors(7, 200 + 20 * step)
+        found = scrape(monitor)
+    assert found["agent_growth_per_second{resource=descriptors}"] == pytest.approx(2)
+    proc.add(7, started=2)
+    assert scrape(monitor)["agent_growth_per_second{resource=descriptors}"] == 0
+
+
 def test_d_state_is_timed_from_look_to_look(proc: ProcTree, tmp_path: Path) -> None:
     """A process that did not run in between is stuck for as long as it is watched, one that did is not."""
     clock = itertools.count(0, 10)
