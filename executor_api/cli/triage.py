@@ -47,10 +47,20 @@ def triage(
     said: list[str] = []
     if not as_json:
         _print(situation, findings)
-    hands = Hands(said.append if as_json else click.echo, lambda question: yes or _ask(question))
-    done = _act(hands, nudge=nudge, restart=restart_parent, kill_pid=kill_pid)
-    if as_json:
-        _print_json(situation, findings, said)
+
+    def tell(text: str) -> None:
+        said.append(text)
+        click.echo(text, err=as_json)  # whoever is asked sees whom it is about, whatever takes the JSON
+
+    hands = Hands(tell, lambda question: yes or _ask(question))
+    try:
+        done = _act(hands, nudge=nudge, restart=restart_parent, kill_pid=kill_pid)
+    except Refused as refusal:
+        said.append(str(refusal))
+        raise
+    finally:
+        if as_json:
+            _print_json(situation, findings, said)
     wrong = any(finding.severity > Severity.NOTICE for finding in findings)
     sys.exit(not done if done is not None else wrong)
 
