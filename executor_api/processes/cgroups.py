@@ -12,8 +12,12 @@ from executor_api.processes.process_table import PROC
 
 CGROUPS = "/sys/fs/cgroup"
 _MOST = 1000
-_CHANGING = re.compile(r"((?<=pod)|(?<![0-9a-z]))[0-9a-f]{8}[-_0-9a-f]{20,}")
-"""Ids of pods and containers."""
+_CHANGING = re.compile(
+    r"((?<=pod)|(?<![0-9a-z]))[0-9a-f]{8}[-_0-9a-f]{20,}"  # ids of pods and containers
+    r"|(?<=/run-)(r[0-9a-f]{32}|u[0-9]+|p[0-9]+-i[0-9]+)(?=\.)"  # what systemd-run makes
+    r"|(?<=/session-)c?[0-9]+(?=\.scope)"
+    r"|(?<=@)[^/]+(?=\.(service|scope|slice)(/|$))"  # one of a template: a connection to sshd
+)
 
 
 def pids_root(cgroups: str = CGROUPS) -> str:
@@ -57,5 +61,6 @@ def read_pids(folder: str) -> Usage | None:
 
 
 def cgroup_name(root: str, folder: str) -> str:
-    """What to call it: its path, with ``*`` for the ids of pods and containers, of which there is no end."""
-    return "/" + _CHANGING.sub("*", os.path.relpath(folder, root)).removeprefix(".")
+    """What to call it: its path, with ``*`` for ids of which there is no end (pods, containers, systemd's units)."""
+    path = os.path.relpath(folder, root)
+    return "/" if path == "." else _CHANGING.sub("*", f"/{path}")

@@ -92,6 +92,16 @@ def test_the_name_of_a_cgroup_holds_no_ids() -> None:
             f"kubepods.slice/kubepods-pod{pod.replace('-', '_')}.slice/cri-containerd-{container}.scope",
             "/kubepods.slice/kubepods-pod*.slice/cri-containerd-*.scope",
         ),
+        (f"system.slice/run-r{'4f' * 16}.scope", "/system.slice/run-*.scope"),
+        ("system.slice/run-p812-i813.service", "/system.slice/run-*.service"),
+        ("run-u71.service/payload", "/run-*.service/payload"),
+        ("system.slice/run-backups.service", "/system.slice/run-backups.service"),
+        ("user.slice/user-1000.slice/session-c12.scope", "/user.slice/user-1000.slice/session-*.scope"),
+        ("user.slice/user@1000.service/app.slice/a.service", "/user.slice/user@*.service/app.slice/a.service"),
+        (
+            "system.slice/system-sshd.slice/sshd@17-10.0.0.1:22-10.0.0.9:51234.service",
+            "/system.slice/system-sshd.slice/sshd@*.service",
+        ),
     ):
         assert cgroup_name("/sys/fs/cgroup", f"/sys/fs/cgroup/{path}") == name
 
