@@ -46,10 +46,13 @@ def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
     limits = [*_limits_of_machine(proc), *(_limits_of_cgroups(cgroups) if cgroups else ())]
     limits = [_peopled(limit, table.pids, details) if limit.place and _is_tight(limit) else limit for limit in limits]
     tight = any(_is_tight(limit) and not limit.place for limit in limits)
-    bereaved, hogs = _bereaved(zombies, details), _hogs(table.pids, details)
+    closed = sockets.ClosedByPeers()
+    bereaved, hogs = _bereaved(zombies, details), _hogs(table.pids, details, closed)
     family, adopted = _families(table.pids, details) if tight or table.orphans >= _MANY_ORPHANS else (None, None)
     gpus = look_at_gpus(table.pids, details)
     remarks = gpus.remarks
+    if closed.is_cut:
+        remarks.append("some sockets that peers have closed: there are too many to read")
     stuck = [_stuck(process, details) for process in still[:_MOST_STUCK]]
     stuck = [_introduced(found, details) for found in stuck]  # last: command lines of theirs may hang
     if details.reader.hanging:
@@ -186,24 +189,24 @@ def _family_of(parent: int, dead: Sequence[Process], details: Details) -> Bereav
     )
 
 
-def _hogs(pids: Sequence[int], details: Details) -> list[Hog]:
+def _hogs(pids: Sequence[int], details: Details, closed: sockets.ClosedByPeers) -> list[Hog]:
     survey = descriptor_survey(details.proc)
     found: dict[int, Usage] = {}
     for start in range(0, len(pids), _PART):
         found.update(survey.look(pids[start : start + _PART]))
     worst = sorted(found.items(), key=lambda item: (item[1].share, item[1].used), reverse=True)
-    return [_hog(pid, usage, details) for pid, usage in worst[:_MOST_HOGS]]
+    return [_hog(pid, usage, details, closed) for pid, usage in worst[:_MOST_HOGS]]
 
 
-def _hog(pid: int, usage: Usage, details: Details) -> Hog:
+def _hog(pid: int, usage: Usage, details: Details, closed: sockets.ClosedByPeers) -> Hog:
     folder = f"{details.proc}/{pid}"
     try:
         links = list(sockets.read_links(folder))
     except OSError:
         links = []
     numbers = sockets.socket_numbers(links)
-    closed = sockets.close_wait_by_peer(folder, numbers) if numbers else {}
-    return Hog(details.identity(pid), usage.used, usage.limit, sockets.count_kinds(links), closed)
+    by_peer = closed.count(folder, numbers) if numbers else {}
+    return Hog(details.identity(pid), usage.used, usage.limit, sockets.count_kinds(links), by_peer)
 
 
 def _families(pids: Sequence[int], details: Details) -> tuple[Family | None, Family | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -33,16 +34,41 @@ def socket_numbers(links: Iterable[str]) -> set[int]:
     return {int(link[8:-1]) for link in links if link.startswith("socket:[")}
 
 
-def close_wait_by_peer(folder: str, sockets: set[int]) -> dict[str, int]:
-    """Of these sockets those in CLOSE_WAIT, by the peer that closed its side, the most frequent first."""
-    found: Counter[str] = Counter()
-    for name in ("tcp", "tcp6"):
-        with suppress(OSError), open(f"{folder}/net/{name}", "rb", buffering=1 << 16) as lines:  # noqa: PTH123
-            for line in lines:  # there may be millions, of the whole network namespace
-                words = line.split(None, 10)
-                if words[3] == _CLOSE_WAIT and int(words[9]) in sockets:
-                    found[_peer(words[2].decode("ascii"))] += 1
-    return dict(found.most_common())
+class ClosedByPeers:
+    """Sockets in CLOSE_WAIT: of each network namespace its table is read once, all of them for ``seconds`` at most."""
+
+    def __init__(self, seconds: float = 3.0) -> None:
+        self._left = seconds
+        self._tables: dict[str, dict[int, str]] = {}
+        self.is_cut = False
+        """Whether a table was too long, and its end was not read."""
+
+    def count(self, folder: str, sockets: set[int]) -> dict[str, int]:
+        """Of these sockets of a process, by the peer that closed its side, the most frequent first."""
+        try:
+            namespace = os.readlink(f"{folder}/ns/net")  # noqa: PTH115 - the link is no path
+        except OSError:
+            namespace = folder
+        if namespace not in self._tables:
+            self._tables[namespace] = self._read(folder)
+        table = self._tables[namespace]
+        return dict(Counter(_peer(table[number]) for number in sockets & table.keys()).most_common())
+
+    def _read(self, folder: str) -> dict[int, str]:
+        """The peers' addresses by the number of the socket."""
+        found: dict[int, str] = {}
+        began = time.monotonic()
+        for name in ("tcp", "tcp6"):
+            with suppress(OSError), open(f"{folder}/net/{name}", "rb", buffering=1 << 16) as lines:  # noqa: PTH123
+                for line in lines:  # there may be millions
+                    if time.monotonic() - began >= self._left:
+                        self.is_cut = True
+                        break
+                    words = line.split(None, 10)
+                    if words[3] == _CLOSE_WAIT:
+                        found[int(words[9])] = words[2].decode("ascii")
+        self._left -= time.monotonic() - began
+        return found
 
 
 def _kind(link: str) -> str:
