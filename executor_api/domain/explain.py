@@ -158,7 +158,7 @@ def _gpu(outcome: Outcome | None) -> str:
         return ""
     if gpu["after_bytes"] is None:
         return f"After it the driver of its GPU did not answer, so {_UNFIT}."
-    if gpu["returned"] is None:
+    if gpu.get("uncertain"):
         return (
             "Whether its GPU memory came back can't be told, because processes that may be another's hold some of the "
             "device's; so its sandbox serves nobody again."

@@ -129,12 +129,12 @@ def leaves_nothing(report: Report) -> bool:
 
 def returned(gpu: GpuMemory | None) -> bool:
     """Whether a call's GPU memory is known to have come back; that of a call without GPUs did."""
-    return gpu is None or gpu["returned"] is True
+    return gpu is None or gpu["returned"]
 
 
 def leaked(gpu: GpuMemory | None) -> bool:
     """Whether some is known not to have, or the driver did not answer."""
-    return gpu is not None and gpu["returned"] is False
+    return gpu is not None and not gpu["returned"] and not gpu.get("uncertain")
 
 
 def settle_without_report(evidence: Evidence, stdout_bytes: int = 0, stderr_bytes: int = 0) -> Outcome:

@@ -59,9 +59,13 @@ class GpuMemoryShape(_Shape):
         "answer."
     )
     leaked_bytes: int = Field(description="What had not come back by then.")
-    returned: bool | None = Field(
-        description="Whether all came back. If not, the sandbox serves nobody again. null: some did not, but it may be "
-        "another sandbox's, for the driver lists processes that may not be this one's."
+    returned: bool = Field(
+        description="Whether all is known to have come back. If not, the sandbox serves nobody again."
+    )
+    uncertain: bool = Field(
+        default=False,
+        description="Only there if true: some did not come back, but it may be another sandbox's, for the driver lists "
+        "processes that may not be this one's.",
     )
 
 

@@ -57,7 +57,10 @@ async def test_gpu_memory_that_stays_is_counted(service: Service) -> None:
     """Leaks add up, a mute driver is one; memory that came back, or may be another's, is none. Answers say the same."""
     gpu = {"devices": 1, "before_bytes": 5, "after_bytes": 5, "leaked_bytes": 0, "returned": True}
     leak = {**gpu, "after_bytes": 400_000_005, "leaked_bytes": 400_000_000, "returned": False}
-    mute, shared = {**gpu, "after_bytes": None, "returned": False}, {**gpu, "after_bytes": 9, "returned": None}
+    mute, shared = (
+        {**gpu, "after_bytes": None, "returned": False},
+        {**gpu, "after_bytes": 9, "returned": False, "uncertain": True},
+    )
     for name, found in {"ok": gpu, "leak": leak, "mute": mute, "shared": shared}.items():
         service.backend.scripts[name] = ([], {"gpu": found})
     for name in ("ok", "leak", "leak", "mute", "shared"):

@@ -121,7 +121,7 @@ def test_a_result_from_elsewhere_and_what_was_left_behind() -> None:
     [
         ({"after_bytes": 400 << 20, "leaked_bytes": 400 << 20}, "did not come back after its end: 400 MiB"),
         ({"after_bytes": None}, "driver of its GPU did not answer"),
-        ({"after_bytes": 400 << 20, "returned": None}, "can't be told, because processes that may be another's"),
+        ({"after_bytes": 400 << 20, "uncertain": True}, "can't be told, because processes that may be another's"),
     ],
 )
 def test_gpu_memory_that_stays_is_told(found: dict[str, Any], said: str) -> None:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
+import msgspec
 import pytest
 from support.executions import execution, finished
 
@@ -26,8 +28,10 @@ from executor_api.errors import (
     NotFoundError,
 )
 from executor_api.service.postgres.store import PostgresStore
+from executor_api.service.record_codec import decode_listed, encode_record
 from executor_api.service.sqlite_store import SqliteStore
 from executor_api.service.store import ListFilter, Store
+from executor_runner.protocol.shapes import GpuMemory
 
 EVERYTHING = ListFilter()
 
@@ -90,6 +94,17 @@ async def test_a_full_record_comes_back_equal(store: Store) -> None:
     created = await store.create(record)
     assert not created.existed
     assert await store.get(record.id) == record
+
+
+def test_an_older_release_reads_what_became_of_gpu_memory() -> None:
+    """Its lists would fail on an answer beyond true and false; where nobody can tell, that is a field of its own."""
+    gpu: GpuMemory = {"devices": 1, "before_bytes": 2, "after_bytes": 9, "leaked_bytes": 0, "returned": False}
+    outcome = Outcome(Status.SUCCEEDED, None, "", gpu={**gpu, "uncertain": True})
+    record = msgspec.json.decode(encode_record(execution(1, outcome=outcome)))
+    older = {"devices": int, "before_bytes": int, "after_bytes": int | None, "leaked_bytes": int, "returned": bool}
+    assert msgspec.convert(record["outcome"]["gpu"], TypedDict("Older", older)) == gpu  # type: ignore[misc]
+    with pytest.raises(msgspec.ValidationError):
+        decode_listed(msgspec.json.encode(record | {"outcome": record["outcome"] | {"gpu": gpu | {"returned": None}}}))
 
 
 async def test_lone_surrogates_of_user_code_are_replaced(store: Store) -> None:

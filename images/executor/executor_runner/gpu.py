@@ -44,11 +44,12 @@ class Use(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What came of the memory in use. ``returned`` is None if nobody can tell whose the rest is."""
+    """What came of the memory in use. ``uncertain`` if nobody can tell whose the rest is."""
 
     after_bytes: int | None
     leaked_bytes: int = 0
-    returned: bool | None = False
+    returned: bool = False
+    uncertain: bool = False
 
 
 class Gpus:
@@ -81,14 +82,17 @@ class Gpus:
             then(self._found(Verdict(*answer) if answer else Verdict(None)))
 
     def _found(self, verdict: Verdict) -> GpuMemory:
-        self.free = verdict.returned is True
-        return GpuMemory(
+        self.free = verdict.returned
+        memory = GpuMemory(
             devices=len(self._before),
             before_bytes=sum(self._before),
             after_bytes=verdict.after_bytes,
             leaked_bytes=verdict.leaked_bytes,
             returned=verdict.returned,
         )
+        if verdict.uncertain:
+            memory["uncertain"] = True
+        return memory
 
 
 def own_gpus(loop: Loop, environ: Mapping[str, str]) -> Gpus | None:
@@ -120,7 +124,7 @@ def judge(before: Sequence[int], after: Sequence[Use], last_pid: int | None) -> 
     if not missing:
         return Verdict(total, returned=True)
     if last_pid is not None and any(pid > last_pid for _, use in missing for pid in use.holders):
-        return Verdict(total, returned=None)
+        return Verdict(total, uncertain=True)
     return Verdict(total, sum(size for size, _ in missing))
 
 
