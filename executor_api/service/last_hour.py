@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from executor_api.domain.durations import Durations
-from executor_api.domain.execution import Execution, Start, Timings
+from executor_api.domain.execution import Execution, Start
 from executor_api.domain.outcome import Status
 
 MINUTES = 60
@@ -46,8 +46,8 @@ class Figures:
         self.endings[(outcome.reason or Status.SUCCEEDED).value] += 1
         if execution.timings.total is not None:
             self.totals.add(execution.timings.total)
-        if execution.start is not None and execution.timings.claim is not None:
-            self.starts[execution.start].add(_to_start(execution.timings))
+        if execution.start is not None and execution.started_at is not None:
+            self.starts[execution.start].add(max(0.0, execution.started_at - execution.created_at) * 1000)
         if outcome.processes is not None:
             self.left_behind += outcome.processes["left_behind"]
             self.zombies += outcome.processes["zombies"]
@@ -113,8 +113,3 @@ class LastHour:
 
     def _minute(self) -> int:
         return int(self._now() // 60)
-
-
-def _to_start(timings: Timings) -> float:
-    """The phases from its acceptance until its code ran."""
-    return sum(filter(None, (timings.queue, timings.claim, timings.create, timings.schedule, timings.start)))

@@ -84,9 +84,11 @@ def test_the_most_at_once_is_kept_through_quiet_minutes(hour: LastHour, time: Ti
 
 
 def test_times_to_the_outcome_and_to_the_start(hour: LastHour) -> None:
-    """To the start are all phases before the code ran, by how the call came by its sandbox."""
-    hour.finished(ended(queue=10, claim=5, run=1000, total=1020))
-    hour.finished(ended(start=Start.COLD, queue=0, claim=5, create=10, schedule=20, total=50))
+    """To the start is all time before the code ran, a refused sandbox's too, by how the call came by its sandbox."""
+    warm = ended(queue=10, claim=5, run=1000, total=1020)
+    hour.finished(replace(warm, started_at=warm.created_at + 0.015))
+    cold = ended(start=Start.COLD, queue=0, claim=35, create=10, schedule=20, total=50)
+    hour.finished(replace(cold, started_at=cold.created_at + 0.035))
     hour.finished(ended(Reason.QUOTA, start=Start.COLD, queue=0, total=9))
     whole = hour.whole()
     assert whole.totals.number == 3
