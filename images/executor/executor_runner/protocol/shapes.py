@@ -107,8 +107,8 @@ class GpuMemory(TypedDict):
 
     ``after_bytes`` is None if the driver gave no answer. ``leaked_bytes``: what had not come back 5 s later.
     ``returned``: all of it has, as the driver says; if not, the sandbox and its GPUs are not fit for another call.
-    ``uncertain``, only there if True: what is missing may be held by a process of another sandbox; then ``returned`` is False,
-    which releases that don't know the field can read.
+    ``uncertain``, only there if True: what is missing may be held by a process of another sandbox; then ``returned``
+    is False, which releases that don't know the field can read.
     """
 
     devices: int
