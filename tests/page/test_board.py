@@ -92,6 +92,42 @@ async def test_a_hidden_page_does_not_ask(tmp_path: Path, browse: Browse) -> Non
             await _hide(page, hidden=False)
 
 
+async def test_ended_calls_are_listed_again_when_one_has_ended(tmp_path: Path, browse: Browse) -> None:
+    """While nothing ends, rounds leave that list alone for 15 s; what was shown stays, and a call's end renews it."""
+    async with running(tmp_path, Settings()) as service:
+        page = await browse("about:blank")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.clock.install()
+        await page.goto(str(service.client.base_url))
+        await expect(page.get_by_text("No call has ended yet.")).to_be_visible()
+        await page.wait_for_load_state("networkidle")
+        for beat in (4_000, 4_000, 10_000):
+            async with page.expect_response("**/pool"):
+                await page.clock.fast_forward(beat)
+            await page.wait_for_load_state("networkidle")
+            lists = sum("status=succeeded" in url for url in asked)
+            assert lists == (1 if beat == 4_000 else 2)
+
+
+async def test_a_failure_to_draw_does_not_stop_the_page(tmp_path: Path, browse: Browse) -> None:
+    """An answer that it can't show is said, and the next one is shown; nobody has looked, so no zombies are counted."""
+    async with running(tmp_path, Settings()) as service:
+        page = await browse("about:blank")
+        turn = 0
+
+        async def broken_once(route: Route) -> None:
+            nonlocal turn
+            turn += 1
+            told = await (await route.fetch()).json() | {"own": None}
+            await route.fulfill(body=json.dumps(told if turn > 2 else told | {"hour": {}}))
+
+        await page.route("**/status", broken_once)
+        await page.goto(str(service.client.base_url))
+        await expect(page.locator("#contact")).to_contain_text("could not show")
+        await expect(page.locator("#tiles div", has_text="Zombies").locator("dd")).to_have_text("\u2013")
+
+
 async def _hide(page: Page, *, hidden: bool) -> None:
     await page.evaluate(
         """hidden => {

@@ -86,6 +86,19 @@ sys.stdout.buffer.write(b"\xff\xfe\n")
         assert await texts.first.evaluate("text => getComputedStyle(text).unicodeBidi") == "isolate"
 
 
+async def test_a_silence_that_is_over(tmp_path: Path, browse: Browse) -> None:
+    """That the service does not answer is said at the call, and no longer once it has explained the call again."""
+    with Service(tmp_path, "--shutdown-seconds", "0.2") as service:
+        call = service.submit({"command": "echo started; sleep 600"})
+        page = await browse("about:blank")
+        await page.route("**/explain", lambda route: route.abort())
+        await page.goto(f"{service.url}/#call/{call}")
+        await expect(page.locator("#call-notice")).to_contain_text("does not answer")
+        await page.unroute("**/explain")
+        await expect(page.locator("#call-summary")).to_contain_text("It has run for")
+        await expect(page.locator("#call-notice")).to_be_empty()
+
+
 async def test_a_call_that_is_not_there(tmp_path: Path, browse: Browse) -> None:
     """An old link says so, and the rest of the page works."""
     with Service(tmp_path) as service:

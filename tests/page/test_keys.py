@@ -32,15 +32,24 @@ async def enter(page: Page, key: str) -> None:
 async def test_the_page_asks_for_a_key_and_says_why_it_is_refused(tmp_path: Path, browse: Browse) -> None:
     """Nothing is shown before; a wrong one is refused in words; the right one opens, for this tab until forgotten."""
     with Service(tmp_path, "--api-key", "right") as service:
-        page = await browse(service.url)
+        page = await browse("about:blank")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url.removeprefix(service.url)))
+        await page.goto(service.url)
         field = page.get_by_label("API key or token")
         await expect(field).to_be_focused()
         await expect(field).to_have_attribute("type", "password")
         await expect(page.locator("#board")).to_be_hidden()
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await page.wait_for_load_state("networkidle")
+        assert sum("executions" in path for path in asked) == 1
+        assert not {"/pool", "/status"} & set(asked)
         await enter(page, "wröng")
         await expect(page.get_by_role("alert").first).to_contain_text("ASCII")
         await enter(page, "wrong")
         await expect(page.locator("#key-note")).to_contain_text("That one is refused: this service wants an API key")
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await expect(page.locator("#key-note")).to_contain_text("That one is refused")
         await enter(page, "right")
         await expect(page.get_by_text("No call has ended yet.")).to_be_visible()
         await expect(page.locator("#tiles")).to_contain_text("Running")

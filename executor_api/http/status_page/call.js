@@ -6,6 +6,7 @@ import { Log } from "./log.js";
 import { bytes, clock, count, duration } from "./words.js";
 
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
+const OLD = "The service does not answer; what is here may be old.";
 const AGAIN = 3000; // milliseconds before a broken stream is asked for again
 
 export class Call {
@@ -72,6 +73,7 @@ export class Call {
       if (id !== this.id) return;
       say(one("#call-summary"), found.summary);
       sentences(one("#call-sentences"), found.sentences);
+      this.#answered();
     } catch (error) {
       if (id === this.id) this.#trouble(error);
     }
@@ -88,6 +90,7 @@ export class Call {
           if (reading.signal.aborted) return;
           after = event.id ?? after;
           number += 1;
+          this.#answered();
           this.#take(event);
         }
         if (!number && ENDED.has(this.#known.status)) this.#done = true; // it has no more to tell
@@ -167,10 +170,13 @@ export class Call {
 
   #trouble(error) {
     if (!(error instanceof Refused) && !(error instanceof Silent)) throw error;
-    say(
-      one("#call-notice"),
-      error instanceof Silent ? "The service does not answer; what is here may be old." : sentence(error.message),
-    );
+    say(one("#call-notice"), error instanceof Silent ? OLD : sentence(error.message));
+  }
+
+  // What it refused stays said.
+  #answered() {
+    const notice = one("#call-notice");
+    if (notice.textContent === OLD) say(notice, "");
   }
 }
 

@@ -11,6 +11,8 @@ const failed = (figures) => all(figures) - succeeded(figures);
 const all = ({ endings }) => Object.values(endings).reduce((sum, calls) => sum + calls, 0);
 const highest = (minutes, value) => Math.max(0, ...minutes.map(value));
 
+const known = (value) => (value === undefined ? "–" : count(value)); // nobody looked
+
 export function showHour(status) {
   const { hour, minutes, own } = status;
   for (const id of ["#now", "#own"]) one(id).hidden = false;
@@ -25,8 +27,8 @@ export function showHour(status) {
     ["Succeeded", share(succeeded(hour), all(hour))],
     ["Half took at most", duration(hour.total_ms.p50)],
     ["19 of 20 at most", duration(hour.total_ms.p95)],
-    ["Zombies", count(own?.zombies ?? 0)],
-    ["In D state", count(own?.stuck ?? 0)],
+    ["Zombies", known(own?.zombies)],
+    ["In D state", known(own?.stuck)],
   ]);
   drawCharts(status);
   showMinutes(minutes);
@@ -74,7 +76,6 @@ export function drawCharts({ hour, minutes }) {
 }
 
 function showMinutes(minutes) {
-  const known = (value) => (value === undefined ? "–" : count(value));
   rows(
     one("#minutes tbody"),
     minutes.toReversed().map((minute) => [

@@ -1,6 +1,6 @@
 // Asks again and again while somebody looks, and says so when nobody answers.
 
-import { key } from "./api.js";
+import { ask, key } from "./api.js";
 import { Call } from "./call.js";
 import { element, keep, one, say } from "./dom.js";
 import { drawCharts, showHour } from "./hour.js";
@@ -8,6 +8,7 @@ import { Place, refreshHealth, showCalls, showHealth, showPools } from "./places
 import { clock, duration } from "./words.js";
 
 const PAUSE = 3000; // milliseconds between rounds
+const BEAT = 15000; // between lists of ended calls, for whose results the service reads much, while none is seen to end
 const SAID = 30000; // so long it stays there that the service is back
 const FORGOTTEN = 120000; // a replica that has not answered for so long is shown no more
 
@@ -22,22 +23,36 @@ const replicas = new Map(); // what each has told: {status, heard}
 let chosen = null;
 let timer = null;
 let busy = false;
+let keyless = false; // whether it waits for a key
+let listed = null; // the latest list of ended calls, {ids, at, ended}: with which calls live, and when
 
 const places = [
-  new Place([LIVE, ENDED], one("#calls"), (live, ended) => {
+  new Place(calls, one("#calls"), ([live, ended]) => {
     showCalls(live, ended);
     for (const execution of [...live.executions, ...ended.executions]) call.hear(execution);
   }),
-  new Place("pool", one("#pool"), showPools),
-  new Place("status", one("#hour"), hear),
+  new Place(() => ask("pool"), one("#pool"), showPools),
+  new Place(() => ask("status"), one("#hour"), hear),
 ];
+
+// Those that live, and those that ended: asked for again when one lives no more, or after a while.
+async function calls() {
+  const live = await ask(LIVE);
+  const ids = new Set(live.executions.map(({ id }) => id));
+  const same = listed && [...listed.ids].every((id) => ids.has(id)) && Date.now() - listed.at < BEAT;
+  if (same) listed.ids = ids;
+  else listed = { ids, at: Date.now(), ended: await ask(ENDED) };
+  return [live, listed.ended];
+}
 
 async function round() {
   clearTimeout(timer);
-  if (busy || document.hidden) return;
+  if (busy || keyless || document.hidden) return;
   busy = true;
   try {
-    const found = await Promise.all([refreshHealth(), ...places.map((place) => place.refresh())]);
+    const first = await places[0].refresh(); // alone: without a key one refusal is enough
+    const rest = first.came === "key" ? [] : [refreshHealth(), ...places.slice(1).map((place) => place.refresh())];
+    const found = [first, ...(await Promise.all(rest))];
     tellContact(found.some(({ came }) => came === "answered" || came === "key"));
     const refused = found.find(({ came }) => came === "key");
     if (refused) {
@@ -46,10 +61,14 @@ async function round() {
     }
     if (contact.lost === null) show();
     if (call.unfinished) call.explain();
+  } catch (error) {
+    say(one("#contact"), `This page could not show what the service answers: ${error.message}.`).className = "bad";
+    contact.back = Date.now(); // until it has been well for a while
+    console.info(error);
   } finally {
     busy = false;
+    if (!keyless) timer = setTimeout(round, PAUSE);
   }
-  timer = setTimeout(round, PAUSE);
 }
 
 function show() {
@@ -84,6 +103,7 @@ function tellContact(answered) {
 }
 
 function askForKey(why) {
+  keyless = true;
   board.hidden = true;
   one("#key").hidden = false;
   say(one("#key-note"), key.get() ? `That one is refused: ${why.split(": ")[0]}.` : "This service asks who calls.");

@@ -7,15 +7,15 @@ import { clock, count, duration } from "./words.js";
 const REFUSED = 403;
 const NO_KEY = 401;
 
-// A section that shows what `path` answers. What the caller may not see is said there once, and not asked for again.
+// A section that shows what `ask` finds. What the caller may not see is said there once, and not asked for again.
 export class Place {
-  #path;
+  #ask;
   #section;
   #show;
   #closed = false;
 
-  constructor(path, section, show) {
-    this.#path = path;
+  constructor(ask, section, show) {
+    this.#ask = ask;
     this.#section = section;
     this.#show = show;
   }
@@ -24,9 +24,9 @@ export class Place {
   async refresh() {
     if (this.#closed) return {};
     try {
-      const found = await Promise.all([this.#path].flat().map((path) => ask(path)));
+      const found = await this.#ask();
       this.#say("");
-      this.#show(...found);
+      this.#show(found);
       return { came: "answered" };
     } catch (error) {
       if (error instanceof Silent) return { came: "silent" };
