@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -19,6 +20,8 @@ from prometheus_client.registry import Collector
 from executor_api.errors import ConfigurationError
 from executor_api.processes.exporter import ProcessMetrics
 from executor_api.processes.monitor import Monitor
+
+_log = structlog.get_logger(__name__)
 
 _THREADS = 4
 """Started at once: a machine that has run out of pids is still to be told of."""
@@ -67,8 +70,12 @@ class Endpoint(TCPServer):
             except OSError:
                 time.sleep(_PAUSE_SECONDS)  # the machine may have no descriptor just now
                 continue
-            with suppress(OSError):  # the client has gone
+            try:
                 self.process_request(request, client)
+            except OSError:
+                continue  # the client has gone
+            except Exception as error:  # noqa: BLE001 - one request must not end the thread, which nothing replaces
+                _log.error("a request could not be answered", exc_info=error)
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -82,7 +89,7 @@ class _Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            encode, kind = choose_encoder(self.headers.get("Accept", ""))
+            encode, kind = _encoder(self.headers.get("Accept", ""))
             self._send(HTTPStatus.OK, encode(self._registry), kind)
         elif path == "/healthz":
             self._send_health()
@@ -106,3 +113,11 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """What the client takes; plain text for one that says it in a way that can't be read."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):
+        return choose_encoder("")

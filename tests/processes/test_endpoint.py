@@ -114,6 +114,15 @@ def test_a_silent_client_keeps_no_other_waiting() -> None:
         assert httpx.get(f"{monitor.url}/healthz", timeout=60).status_code == 200
 
 
+def test_a_request_that_can_not_be_read_ends_no_thread() -> None:
+    """One of a version that is no number gets plain text, and so do more of them than there are threads."""
+    with running() as monitor:
+        monitor.scrape()
+        for kind in ("text/plain;version=a.b", "application/openmetrics-text;version=x") * 3:
+            answer = httpx.get(f"{monitor.url}/metrics", headers={"Accept": kind}, timeout=60)
+            assert (answer.status_code, "agent_zombie_processes" in answer.text) == (200, True)
+
+
 def test_a_taken_port_is_said_with_the_way_out() -> None:
     """The sentence names the address, the port and the flags."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
