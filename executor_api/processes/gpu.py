@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
 from executor_api.processes.amd import read_amd
@@ -78,8 +79,13 @@ class Gpus:
         self._proc, self._sysfs = proc, sysfs
         self._nvidia = Nvidia()
 
+    @property
+    def has_driver(self) -> bool:
+        """Whether the kernel has NVIDIA's driver loaded: then there should be a device to read."""
+        return Path(self._proc, "driver/nvidia").exists()
+
     def read(self) -> GpuReading:
-        """Read them now. Never raises."""
+        """Read them now. A device that can't be read is a problem, not an error."""
         first = self._look()
         ended = {(device.uuid, holder.pid) for device, holder in _ended(first)}
         if not ended:

@@ -25,7 +25,8 @@ class GpuMetrics(Collector):
     def __init__(self, gpus: Gpus) -> None:
         self._gpus = gpus
         self._last = GpuReading(())
-        self._whole_at = 0.0
+        self._whole_at = time.time() if gpus.has_driver else 0.0
+        """At first our start, so that a driver that never answers is missed as well."""
 
     def start(self) -> None:
         """Start reading. The thread ends with the process."""
@@ -38,7 +39,7 @@ class GpuMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The last reading as it was."""
         if self._whole_at:
-            text = "When the last reading ended that told of every device; a driver in trouble gives no other."
+            text = "When the last reading ended that told of every device, or the monitor began to read."
             yield GaugeMetricFamily("agent_gpu_last_reading_timestamp_seconds", text, value=self._whole_at)
         devices = self._last.devices
         if not devices:
@@ -58,8 +59,11 @@ class GpuMetrics(Collector):
             yield family
 
     def look(self) -> None:
-        """Read now."""
-        self._last = self._gpus.read()
+        """Read now. Whatever a driver makes of it, the next reading may be good; without its thread there is none."""
+        try:
+            self._last = self._gpus.read()
+        except Exception as error:  # noqa: BLE001
+            self._last = GpuReading((), f"{type(error).__name__}: {error}")
         if self._last.devices and not self._last.problem:
             self._whole_at = time.time()
 

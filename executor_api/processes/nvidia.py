@@ -95,4 +95,6 @@ def _holders(nvml: Any, handle: Any) -> dict[int, int | None]:
                     used[process.pid] = process.usedGpuMemory
         except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission):
             continue  # parts of a device tell no processes
+        except (nvml.NVMLError_FunctionNotFound, nvml.NVMLLibraryMismatchError):
+            continue  # nor does a driver that is much older than its binding
     return used

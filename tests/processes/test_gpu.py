@@ -207,13 +207,16 @@ def test_the_monitor_exports_memory_of_the_dead(gpus: Gpus, proc: ProcTree) -> N
 class Answers(gpu.Gpus):
     """Readings that a test has written."""
 
-    def __init__(self, *readings: GpuReading) -> None:
-        super().__init__()
+    def __init__(self, *readings: GpuReading | Exception, proc: str = "/proc") -> None:
+        super().__init__(proc)
         self._readings = list(readings)
 
     def read(self) -> GpuReading:
         """The next."""
-        return self._readings.pop(0)
+        reading = self._readings.pop(0)
+        if isinstance(reading, Exception):
+            raise reading
+        return reading
 
 
 def test_the_time_stands_still_while_a_device_is_missing() -> None:
@@ -233,6 +236,31 @@ def test_the_time_stands_still_while_a_device_is_missing() -> None:
     assert used == [None, 4, 4, None]
     assert times[0] is None
     assert times[1] == times[2] == times[3] is not None
+
+
+def test_a_driver_that_never_answers_has_a_time_all_the_same(tmp_path: Path) -> None:
+    """It is loaded, so the monitor's own start counts, from which an alert reckons; errors end nothing."""
+    (tmp_path / "driver/nvidia").mkdir(parents=True)
+    metrics = GpuMetrics(
+        Answers(RuntimeError("mismatch"), GpuReading((Device("GPU-0", "x", 8, 4, ()),)), proc=str(tmp_path))
+    )
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    began = registry.get_sample_value("agent_gpu_last_reading_timestamp_seconds")
+    metrics.look()
+    assert registry.get_sample_value("agent_gpu_last_reading_timestamp_seconds") == began is not None
+    metrics.look()
+    assert registry.get_sample_value("agent_gpu_memory_used_bytes", {"uuid": "GPU-0"}) == 4
+
+
+def test_a_driver_older_than_its_binding_tells_devices_without_processes(tmp_path: Path, proc: ProcTree) -> None:
+    """It lacks the function that the binding asks for, which hides no device."""
+    (tmp_path / "old").mkdir()
+    gpus = Gpus(tmp_path / "old", "-DOLD")
+    gpus.say("device 0 8000000000", "used 0 500", "process 0 14 400")
+    with reader(proc, **gpus.environ) as asked:
+        (device,) = asked.read()["devices"]
+    assert (device["used_bytes"], device["holders"]) == (500, [])
 
 
 def _exported(proc: ProcTree, environ: dict[str, str]) -> dict[tuple[str, str | None], float]:

@@ -118,6 +118,7 @@ int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
     return failure ? failure : now.lost[index] ? GPU_IS_LOST : SUCCESS;
 }
 
+#ifndef OLD
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process_t *found) {
     int failure = look();
     unsigned room = *count, number = 0;
@@ -133,3 +134,4 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, proce
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *count, process_t *found) {
     return (void)device, (void)found, *count = 0, look();
 }
+#endif

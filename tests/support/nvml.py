@@ -9,11 +9,14 @@ SOURCE = Path(__file__).with_suffix(".c")
 
 
 class Gpus:
-    """The stand-in in a folder of its own. Programs started with `environ` find it where they look for NVIDIA's."""
+    """The stand-in in a folder of its own. Programs started with `environ` find it where they look for NVIDIA's.
 
-    def __init__(self, folder: Path) -> None:
+    ``more`` options are the compiler's: of an ``-DOLD`` driver not all functions are there.
+    """
+
+    def __init__(self, folder: Path, *more: str) -> None:
         self._script = folder / "script"
-        options = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-O1"]
+        options = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-O1", *more]
         library = folder / "libnvidia-ml.so.1"
         subprocess.run(["cc", *options, "-o", library, SOURCE], check=True)
         self.environ = {"LD_LIBRARY_PATH": str(folder), "NVML_SCRIPT": str(self._script)}
