@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from executor_api.domain.request import Isolation
 from executor_api.domain.template import Plan
+from executor_api.domain.trace_context import TRACEPARENT
 from executor_runner.protocol.shapes import Call, Limits, PythonCode, Reuse, ScriptCode
 
 DEFAULT_ENV = {"LANG": "C.UTF-8"}
@@ -26,13 +27,15 @@ def runner_call(
     traces join a trace.
     """
     request, template = plan.request, plan.template
+    own = {**template.env, **request.env}
+    traced = {} if TRACEPARENT in own else trace or {}  # theirs is of another trace, and so is its state
     return Call(
         execution_id=execution_id,
         argv=_argv(request.command),
         python=_python(plan),
         script=_script(plan),
         stdin=_base64(request.stdin.encode()),
-        env={**DEFAULT_ENV, **(trace or {}), **plan.template.env, **plan.request.env},
+        env={**DEFAULT_ENV, **traced, **own},
         files={path: _base64(content) for path, content in request.files.items()},
         artifacts=list(request.artifacts),
         timeout_seconds=plan.timeout_seconds,

@@ -63,7 +63,7 @@ def tree(execution: Execution, passed: Passage) -> Tree:
     points = _in_order(execution, passed)
     stretches = _placed(_stretches(points), execution)
     failure = _failure(execution)
-    blamed = _blamed(stretches)
+    blamed = _blamed(stretches, points, execution)
     phases = [replace(span, error=failure) if span is blamed and failure else span for span in stretches]
     events = tuple((point, at) for point, at in points if point == Point.TAKEN_UP)
     root = Span(span_name(execution), points[0][1], points[-1][1], _attributes(execution), failure, events)
@@ -103,7 +103,7 @@ def _stretches(points: Sequence[tuple[str, float]]) -> list[Span]:
         following = _PHASES.get(point, "")
         if following == phase or (point == Point.TAKEN_UP and phase in _WITHOUT_US):
             continue
-        if phase:
+        if phase and (phase == "queue" or point != Point.TAKEN_UP):  # of others nobody saw how long they went on
             taken = phase != "dispatch" or point != Point.ADMITTED
             spans.append(Span(phase, since, at, error="" if taken else NOT_TAKEN))
         phase, since = following, at
@@ -153,10 +153,17 @@ def _failure(execution: Execution) -> str:
     return outcome.reason or "" if outcome is not None and outcome.status is Status.FAILED else ""
 
 
-def _blamed(spans: Sequence[Span]) -> Span | None:
-    """The phase in which an execution that failed did so: its code's, if that ran, else the last before its outcome."""
+def _blamed(spans: Sequence[Span], points: Sequence[tuple[str, float]], execution: Execution) -> Span | None:
+    """The phase in which an execution that failed did so: its code's, if that ran, else the last before its outcome.
+
+    None where that phase was not seen: the service was away then, or heard of the run only once it was over.
+    """
     before = [span for span in spans if span.name not in ("settle", "collect")]
-    return before[-1] if before else None
+    if not before:
+        return None
+    last, away = before[-1], max((at for point, at in points if point == Point.TAKEN_UP), default=None)
+    unseen = last.name != "run" and execution.timings.run is not None
+    return None if unseen or (away is not None and last.end <= away) else last
 
 
 def _attributes(execution: Execution) -> Attributes:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ulid import ULID
 
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_MEMBER = re.compile(r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
+_KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_MEMBER = re.compile(_KEY + r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
 _MOST_MEMBERS = 32
 _MOST_STATE = 512
 """What everybody has to pass on, in characters. More is dropped whole: a part of it may mean something else."""
@@ -52,11 +53,13 @@ def trace_context(parents: Sequence[str], states: Sequence[str]) -> TraceContext
     match = _PARENT.fullmatch(parents[0]) if len(parents) == 1 else None
     if match is None:
         return None
-    version, trace, parent, _flags, rest = match.groups()
+    version, trace, parent, flags, rest = match.groups()
     known = version != "ff" and not (version == "00" and rest)
     if not (known and trace.strip("0") and parent.strip("0")):
         return None
-    return TraceContext(parents[0], _state(states))
+    if version != "00":  # of a later one we know no more than this, as W3C has it
+        flags = f"{int(flags, 16) & 1:02x}"
+    return TraceContext(f"00-{trace}-{parent}-{flags}", _state(states))
 
 
 def own_trace_id(execution_id: str) -> int:
@@ -73,5 +76,7 @@ def own_span_id(execution_id: str, part: str = "") -> int:
 def _state(values: Sequence[str]) -> str:
     members = [member for value in values for part in value.split(",") if (member := part.strip(" \t"))]
     state = ",".join(members)
+    keys = {member.partition("=")[0] for member in members}
     sound = len(members) <= _MOST_MEMBERS and len(state) <= _MOST_STATE and all(map(_MEMBER.fullmatch, members))
+    sound = sound and len(keys) == len(members)
     return state if sound else ""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -24,6 +25,8 @@ from executor_api.domain.execution import Execution
 from executor_api.domain.passage import Passage
 from executor_api.domain.trace_context import TraceContext, own_span_id, own_trace_id
 from executor_api.errors import ConfigurationError
+
+_log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS = 2.0
 """How long a service that stops waits for its last spans to be taken."""
@@ -40,26 +43,49 @@ class OpenTelemetry:
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        _check(environ)
         self._ids = _Ids()
+        self._failing = False
         own = Resource.create({"service.name": "executor-api", "service.version": __version__})
         resource = own.merge(OTELResourceDetector().detect())
-        self._exporter = OTLPSpanExporter()
-        self._processor = BatchSpanProcessor(self._exporter)
+        try:
+            _check(environ)
+            self._exporter = OTLPSpanExporter()
+            self._processor = BatchSpanProcessor(self._exporter)
+        except ValueError as error:
+            raise ConfigurationError(f"tracing can't be set up: {error}; see the OTEL_* variables") from None
         provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
         provider.add_span_processor(self._processor)
         self._tracer = provider.get_tracer("executor_api", __version__)
 
     def context(self, execution: Execution) -> TraceContext | None:
         """The execution's own span, which is made only once it has ended: its id, and whether it will be recorded."""
+        try:
+            return self._context(execution)
+        except Exception as error:  # noqa: BLE001 - a sampler of somebody's must not cost a call
+            self._fail(error)
+            return execution.caller_trace
+
+    def ended(self, execution: Execution, passed: Passage) -> None:
+        """Make its spans, unless its trace is not recorded."""
+        try:
+            self._end(execution, passed)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Tell the first: the next will be the same."""
+        if not self._failing:
+            _log.error("a call could not be traced", exc_info=error)
+        self._failing = True
+
+    def _context(self, execution: Execution) -> TraceContext | None:
         context = self._root(execution, spans.span_name(execution), execution.created_at).get_span_context()
         if not context.is_valid:
             return execution.caller_trace  # the SDK is told to do nothing
         parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
         return TraceContext(parent, context.trace_state.to_header())
 
-    def ended(self, execution: Execution, passed: Passage) -> None:
-        """Make its spans, unless its trace is not recorded."""
+    def _end(self, execution: Execution, passed: Passage) -> None:
         tree = spans.tree(execution, passed)
         root = self._root(execution, tree.root.name, tree.root.start)
         if not root.is_recording():

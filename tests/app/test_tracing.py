@@ -191,6 +191,8 @@ def _diagnosed(**environ: str) -> dict[str, str]:
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'"),
         ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is 'http/json'"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"}, "tracing can't be set up: Invalid IPv6 URL"),
+        ({"OTEL_BSP_SCHEDULE_DELAY": "0"}, "tracing can't be set up: schedule_delay"),
         ({}, "pip install 'executor-api[tracing]'"),
     ],
 )

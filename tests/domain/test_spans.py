@@ -133,6 +133,24 @@ def test_a_running_call_that_another_replica_settled() -> None:
     assert found.root.events == (("taken_up", 7.0),)
 
 
+def test_what_a_replica_was_doing_when_it_was_lost_has_no_span() -> None:
+    """Nobody saw how long it went on; the time until another one took the call up is no phase, and not to blame."""
+    creating = (*COLD[:4], (Point.TAKEN_UP, 900.0), (Point.READY, 901.0), (Point.DISPATCHED, 902.0))
+    found = tree(execution(), (*creating, (Point.RUNNING, 903.0), (Point.REPORTED, 907.0), (Point.FINISHED, 908.0)))
+    assert [span.name for span in found.phases] == ["queue", "claim", "record", "dispatch", "run", "collect", "settle"]
+    committing = (*WARM[:4], (Point.TAKEN_UP, 900.0), (Point.SETTLED, 901.0), (Point.FINISHED, 902.0))
+    found = tree(execution(Status.FAILED, Reason.TIMEOUT, result_source="evidence"), committing)
+    assert [(span.name, span.error) for span in found.phases] == [("queue", ""), ("claim", ""), ("settle", "")]
+    assert found.root.error == "timeout"
+
+
+def test_a_run_of_which_only_the_last_words_tell_is_not_blamed_on_its_dispatch() -> None:
+    """The runner measured a run, so it was under way while the service took it for being sent."""
+    unheard = (*WARM, (Point.SETTLED, 65.0), (Point.FINISHED, 66.0))
+    found = tree(execution(Status.FAILED, Reason.TIMEOUT, Timings(run=60000.0), result_source="log"), unheard)
+    assert [span.error for span in found.phases] == [""] * len(found.phases)
+
+
 def test_a_waiting_call_that_another_replica_took_up() -> None:
     """It waited until then, and again from there on."""
     taken = (
