@@ -67,6 +67,8 @@ class GpuReading(NamedTuple):
 
     devices: tuple[Device, ...]
     problem: str = ""
+    absent: bool = False
+    """There is nobody to ask: no driver, or no library or binding of it."""
 
 
 class Gpus:
@@ -97,7 +99,8 @@ class Gpus:
         nvidia, sees_all = self._nvidia.read(), self._sees_the_machine()
         found = [*nvidia.devices, *read_amd(self._sysfs)]
         devices = tuple(self._device(memory, sees_all=sees_all) for memory in found)
-        return GpuReading(devices, "" if nvidia.absent and devices else nvidia.problem)
+        absent = nvidia.absent and not devices
+        return GpuReading(devices, "" if nvidia.absent and devices else nvidia.problem, absent)
 
     def _device(self, memory: Memory, *, sees_all: bool) -> Device:
         holders = tuple(

@@ -64,7 +64,9 @@ class GpuMetrics(Collector):
             self._last = self._gpus.read()
         except Exception as error:  # noqa: BLE001
             self._last = GpuReading((), f"{type(error).__name__}: {error}")
-        if self._last.devices and not self._last.problem:
+        if self._last.absent:
+            self._whole_at = 0.0  # a container that was not given the driver's library misses nothing
+        elif self._last.devices and not self._last.problem:
             self._whole_at = time.time()
 
     def _run(self) -> None:

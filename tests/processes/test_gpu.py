@@ -253,6 +253,16 @@ def test_a_driver_that_never_answers_has_a_time_all_the_same(tmp_path: Path) -> 
     assert registry.get_sample_value("agent_gpu_memory_used_bytes", {"uuid": "GPU-0"}) == 4
 
 
+def test_who_can_not_ask_the_driver_misses_nothing(tmp_path: Path) -> None:
+    """A monitor without the library of a driver that is loaded tells no time, so that no alert reckons from it."""
+    (tmp_path / "driver/nvidia").mkdir(parents=True)
+    metrics = GpuMetrics(Answers(GpuReading((), "no library", absent=True), proc=str(tmp_path)))
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    metrics.look()
+    assert registry.get_sample_value("agent_gpu_last_reading_timestamp_seconds") is None
+
+
 def test_a_driver_older_than_its_binding_tells_devices_without_processes(tmp_path: Path, proc: ProcTree) -> None:
     """It lacks the function that the binding asks for, which hides no device."""
     (tmp_path / "old").mkdir()
