@@ -13,7 +13,9 @@ from witnesses import FIGURES, Count
 ALERT_SECONDS = 480.0
 """The slowest alert takes five minutes of D state."""
 _STEPS = 10
-_TYPED = re.compile(r"executor-api triage --(restart-parent|kill) \d+|executor-api triage --nudge|p?kill -KILL .*")
+_TYPED = re.compile(
+    r"executor-api triage --(restart-parent|kill) \d+|executor-api triage --nudge|p?kill -KILL .*|pgrep -a .*"
+)
 """What advice may be here. Where it is for what looks after a process, as a container engine, that takes no part."""
 
 
@@ -131,6 +133,10 @@ def _type(play: Play, command: str) -> None:
     said = play.machine.run("sh", "-c", f"{command} --yes --json" if ours else command).stdout
     if ours:
         print("\n".join(f"          {line}" for line in json.loads(said)["actions"]))
+    elif command.startswith("pgrep "):  # a look first; here all that it shows may end
+        found = [line.split()[0] for line in said.splitlines()]
+        print(f"       $  kill -KILL {' '.join(found[:3])} ...  # {len(found):,} PIDs")
+        play.machine.run("sh", "-c", f"kill -KILL {' '.join(found)}")
 
 
 def _is_ours(play: Play, finding: dict[str, Any]) -> bool:
