@@ -18,6 +18,6 @@ def test_triage_leads_out_of_the_incident(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
-    assert "Traceback" not in done.stderr  # triage says there what it does
+    assert all(line in done.stdout for line in done.stderr.splitlines())  # triage says what it does on both
     samples = next(tmp_path.glob("*.csv")).read_text().splitlines()
     assert samples[0].startswith("seconds,stage,by,processes,zombies,d_state,orphans")
