@@ -26,10 +26,11 @@ from executor_api.backends.local.backend import LocalBackend
 from executor_api.domain.execution import Event, Output
 from executor_api.domain.outcome import Outcome, Reason, Status, leaves_nothing, settle, settle_without_report
 from executor_api.domain.output import FRAME_EVENTS, assemble
+from executor_api.domain.plan import Plan, plan
 from executor_api.domain.report import read_report
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.runner_call import runner_call
-from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.template import Template
 from executor_api.domain.validation import wrong_fields
 from executor_api.errors import FieldProblem, InvalidRequestError, UnavailableError
 from executor_runner.protocol.frames import Frame, FrameDecoder, FrameKind, encode_json

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence
+from executor_api.domain.plan import Plan
 from executor_api.domain.pool import PoolStatus, Share
-from executor_api.domain.template import Plan, Template
+from executor_api.domain.template import Template
 from executor_api.errors import ExecutorError
 from executor_runner.protocol.podlog import LogCopy
 from executor_runner.protocol.shapes import Report

@@ -6,8 +6,8 @@ import hashlib
 from datetime import UTC, datetime
 
 from executor_api.domain.execution import Execution
+from executor_api.domain.plan import SandboxResources
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import SandboxResources
 
 
 def execution_line(execution: Execution, resources: SandboxResources | None) -> dict[str, object]:

@@ -6,8 +6,8 @@ import base64
 import hashlib
 from collections.abc import Mapping
 
+from executor_api.domain.plan import Plan
 from executor_api.domain.request import Isolation
-from executor_api.domain.template import Plan
 from executor_api.domain.trace_context import TRACEPARENT
 from executor_runner.protocol.shapes import Call, Limits, PythonCode, Reuse, ScriptCode
 

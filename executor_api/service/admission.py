@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from executor_api.domain.execution import Execution
-from executor_api.domain.template import Plan
+from executor_api.domain.plan import Plan
 from executor_api.domain.tenant import NO_LIMITS, TenantLimits, Tenants
 from executor_api.errors import SaturatedError
 from executor_api.service.fair_queue import FairQueue

@@ -10,7 +10,7 @@ from typing import Protocol
 from executor_api.domain.audit import execution_line
 from executor_api.domain.caller import Caller, Origin
 from executor_api.domain.execution import Execution
-from executor_api.domain.template import Plan
+from executor_api.domain.plan import Plan
 from executor_api.domain.token_bucket import TokenBucket
 from executor_api.service.buckets import Buckets
 

@@ -17,8 +17,9 @@ from executor_api.domain.explain import Explanation, Surroundings, explain
 from executor_api.domain.history import steps
 from executor_api.domain.outcome import Status
 from executor_api.domain.passage import Point
+from executor_api.domain.plan import Plan, plan
 from executor_api.domain.pool import PoolStatus
-from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.template import Template
 from executor_api.domain.tenant import Tenants
 from executor_api.errors import NotFoundError, UnavailableError
 from executor_api.service.admission import Admission

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from executor_api.domain.caller import Origin
 from executor_api.domain.execution import Execution, IdempotencyKey, SandboxDetails
 from executor_api.domain.outcome import Status
+from executor_api.domain.plan import Plan
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import Plan
 from executor_api.domain.trace_context import TraceContext
 from executor_api.errors import FieldProblem, InvalidRequestError, UnavailableError
 from executor_api.service.admission import Admission, Ticket

@@ -10,7 +10,7 @@ from executor_api.backends.base import Claim, Miss, Sandbox, SandboxFailedError
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason, Status
 from executor_api.domain.passage import Point
-from executor_api.domain.template import Plan
+from executor_api.domain.plan import Plan
 from executor_api.errors import UnavailableError
 from executor_api.service.clock import backoff
 from executor_api.service.patience import OutOfPatienceError

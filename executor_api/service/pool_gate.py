@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from executor_api.domain.plan import Plan
 from executor_api.domain.pool import PoolStatus
 from executor_api.domain.pool_settings import MissPolicy
 from executor_api.domain.request import Isolation
-from executor_api.domain.template import Plan
 from executor_api.errors import SaturatedError
 from executor_api.service.promises import Promises
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from executor_api.domain.execution import Execution
 from executor_api.domain.passage import Point
-from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.plan import Plan, plan
+from executor_api.domain.template import Template
 from executor_api.errors import InvalidRequestError
 from executor_api.service.live import Live
 from executor_api.service.store import Store

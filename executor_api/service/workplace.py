@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from executor_api.backends.base import Backend
-from executor_api.domain.template import Plan
+from executor_api.domain.plan import Plan
 from executor_api.service.admission import Admission, Ticket
 from executor_api.service.audit import Audit
 from executor_api.service.clock import Clock

@@ -11,9 +11,10 @@ from typing import Any
 from executor_api.backends.base import Claim
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
+from executor_api.domain.plan import Plan, plan
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.runner_call import runner_call
-from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.template import Template
 from executor_runner.protocol.frames import Frame, FrameDecoder, FrameKind, encode_json
 
 READY_SECONDS = 60

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from executor_api.domain.plan import plan
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import Template, plan
+from executor_api.domain.template import Template
 from executor_api.errors import InvalidRequestError
 
 TEMPLATES = {

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from executor_api.domain.plan import plan
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.runner_call import runner_call
-from executor_api.domain.template import Language, Template, plan
+from executor_api.domain.template import Language, Template
 from executor_runner.protocol.frames import encode_json
 from executor_runner.protocol.shapes import Call
 

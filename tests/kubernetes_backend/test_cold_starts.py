@@ -11,9 +11,10 @@ from executor_api.backends.kubernetes import cold_starts
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.domain.execution import Start
 from executor_api.domain.outcome import Reason
+from executor_api.domain.plan import plan
 from executor_api.domain.pool_settings import PoolSettings
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import Template, plan
+from executor_api.domain.template import Template
 from kubernetes_backend.world import World, arrived, until
 
 POOLED = Template(name="default", pool=PoolSettings(size=2))

@@ -12,9 +12,10 @@ from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.leaks import QUARANTINE_SECONDS, Leaks
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.backends.kubernetes.snapshot import parse_job, parse_pod
+from executor_api.domain.plan import plan
 from executor_api.domain.pool_settings import PoolSettings
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import GpuAllowance, Template, plan
+from executor_api.domain.template import GpuAllowance, Template
 from kubernetes_backend.world import World, read, until
 
 WITH_GPU = Template(name="gpu", pool=PoolSettings(size=2), gpu=GpuAllowance(count=1, max_count=1))

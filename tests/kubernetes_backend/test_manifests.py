@@ -14,8 +14,9 @@ from executor_api.backends.kubernetes.job_template import built_in_source, load_
 from executor_api.backends.kubernetes.manifests import JobValues, build_job
 from executor_api.backends.kubernetes.restrictions import violations
 from executor_api.backends.kubernetes.snapshot import JobState
+from executor_api.domain.plan import plan
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import GpuAllowance, Template, Toleration, plan
+from executor_api.domain.template import GpuAllowance, Template, Toleration
 from executor_api.errors import ConfigurationError
 from executor_runner.protocol import GPUS_ENV
 from executor_runner.protocol.tokens import token_hash

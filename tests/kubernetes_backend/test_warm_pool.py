@@ -15,10 +15,11 @@ from executor_api.backends.kubernetes import names, roster
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.domain.execution import Start
+from executor_api.domain.plan import plan
 from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.pool_settings import MissPolicy, PoolSettings
 from executor_api.domain.request import ExecutionRequest, Isolation
-from executor_api.domain.template import Template, plan
+from executor_api.domain.template import Template
 from kubernetes_backend.fake_apiserver import FakeApiServer, status
 from kubernetes_backend.fake_objects import Object
 from kubernetes_backend.world import World, arrived, pod_of, read, until

@@ -15,8 +15,9 @@ from executor_api.backends.base import Claim, Sandbox
 from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.settings import DispatchMode, KubernetesSettings
+from executor_api.domain.plan import Plan, plan
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.template import Template
 from executor_api.http.cluster_metrics import ClusterMetrics
 from executor_runner.protocol import PORT, TOKEN_HASH_ENV
 from kubernetes_backend.fake_apiserver import NAMESPACE, FakeApiServer

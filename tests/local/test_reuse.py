@@ -21,10 +21,11 @@ from executor_api.backends.local.backend import LocalBackend
 from executor_api.backends.local.sandbox import LocalSandbox
 from executor_api.domain.execution import Start
 from executor_api.domain.outcome import Reason
+from executor_api.domain.plan import plan
 from executor_api.domain.pool_settings import ReuseLimits
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.runner_call import runner_call
-from executor_api.domain.template import Template, plan
+from executor_api.domain.template import Template
 from executor_runner.protocol.frames import FrameDecoder, FrameKind, encode_json
 
 STATE = """

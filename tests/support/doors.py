@@ -8,10 +8,11 @@ import pytest
 
 from executor_api.domain.execution import Execution
 from executor_api.domain.outcome import Status
+from executor_api.domain.plan import Plan, plan
 from executor_api.domain.pool import PoolStatus
 from executor_api.domain.pool_settings import MissPolicy, PoolSettings
 from executor_api.domain.request import ExecutionRequest
-from executor_api.domain.template import Plan, Template, plan
+from executor_api.domain.template import Template
 from executor_api.errors import SaturatedError
 from executor_api.service.admission import Admission
 from executor_api.service.metrics import NoMetrics, ServiceMetrics

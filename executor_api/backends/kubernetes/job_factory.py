@@ -13,8 +13,9 @@ from executor_api.backends.kubernetes.manifests import JobValues, build_job, san
 from executor_api.backends.kubernetes.owner import Owner
 from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.backends.kubernetes.snapshot import JobState
+from executor_api.domain.plan import Plan, SandboxResources, plan
 from executor_api.domain.request import ExecutionRequest, Isolation
-from executor_api.domain.template import Plan, SandboxResources, Template, plan
+from executor_api.domain.template import Template
 from executor_runner.protocol.tokens import sandbox_token, token_hash
 
 _SINGLE_USE = {"isolation": Isolation.SINGLE_USE}

@@ -14,8 +14,9 @@ from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.job_template import Tree
 from executor_api.backends.kubernetes.leaks import keep_off
 from executor_api.backends.kubernetes.snapshot import JobState
+from executor_api.domain.plan import SandboxResources
 from executor_api.domain.quantity import parse_quantity
-from executor_api.domain.template import SandboxResources, Template
+from executor_api.domain.template import Template
 from executor_runner.protocol import GPUS_ENV, POD_ENV, PRELOAD_ENV, TOKEN_HASH_ENV
 
 RING_SECONDS = 20

@@ -19,9 +19,10 @@ from executor_api.backends.kubernetes.job_factory import single_use
 from executor_api.backends.kubernetes.probe_code import knock
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
+from executor_api.domain.plan import Plan
 from executor_api.domain.report import BadReportError, read_report
 from executor_api.domain.runner_call import runner_call
-from executor_api.domain.template import Plan, Template
+from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError, UnavailableError
 from executor_runner.protocol import PORT
 from executor_runner.protocol.frames import FrameDecoder, FrameKind, ProtocolError, encode_json

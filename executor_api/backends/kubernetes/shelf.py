@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from executor_api.domain.template import Plan, SandboxResources
+from executor_api.domain.plan import Plan, SandboxResources
 
 
 @dataclass(frozen=True, slots=True)

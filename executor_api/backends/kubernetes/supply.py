@@ -26,8 +26,8 @@ from executor_api.backends.kubernetes.ties import (
     reused_mark,
 )
 from executor_api.domain.execution import Start
+from executor_api.domain.plan import Plan
 from executor_api.domain.request import Isolation
-from executor_api.domain.template import Plan
 from executor_api.errors import ConfigurationError
 from executor_runner.protocol import DONE_PATH
 

@@ -16,7 +16,7 @@ from executor_api.backends.kubernetes.manifests import job_deadline
 from executor_api.backends.kubernetes.sandbox import Ties
 from executor_api.backends.kubernetes.shelf import Kept, Shelf
 from executor_api.backends.kubernetes.snapshot import JobState
-from executor_api.domain.template import Plan
+from executor_api.domain.plan import Plan
 
 MARK_SECONDS = 0.5
 """How long a call must run before its Job is marked: most are over by then, and the Job is deleted. Until it is

@@ -11,9 +11,10 @@ from executor_api.backends.base import Miss, SandboxFailedError
 from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.roster import Roster
 from executor_api.domain.outcome import Evidence, Reason
+from executor_api.domain.plan import SandboxResources
 from executor_api.domain.pool import Demand, Member, Phase, PoolStatus
 from executor_api.domain.pool_settings import MissPolicy
-from executor_api.domain.template import SandboxResources, Template
+from executor_api.domain.template import Template
 
 
 @dataclass(frozen=True, slots=True)

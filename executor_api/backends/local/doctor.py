@@ -14,10 +14,11 @@ from pathlib import Path
 from executor_api.backends.base import Claim, ConnectionLostError
 from executor_api.backends.local.backend import LocalBackend
 from executor_api.domain.finding import Finding, fail, ok, warn
+from executor_api.domain.plan import plan
 from executor_api.domain.quantity import parse_bytes
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.runner_call import runner_call
-from executor_api.domain.template import Template, plan
+from executor_api.domain.template import Template
 from executor_api.errors import UnavailableError
 from executor_runner.protocol.frames import FrameDecoder, FrameKind, encode_json
 
