@@ -1,6 +1,6 @@
 """Who is behind the figures: zombies by parent, D state by function of the kernel, descriptors by command.
 
-At most ten names each, and the rest as ``other``.
+At most ten names each, and the rest as ``other``. What changes from process to process in a name is ``*``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
+from executor_api.processes.names import OTHER, steady
 from executor_api.processes.pressure import Usage
 from executor_api.processes.process_table import PROC, Process, read_process
 from executor_api.processes.stuck import Sleeper
@@ -18,7 +19,7 @@ _MOST_NAMED = 10
 _MOST_ASKED = 500
 """Parents or processes in D state that are read one by one: a machine with more has enough to do."""
 _MOST_BYTES = 4096
-UNKNOWN, OTHER = "unknown", "other"
+UNKNOWN = "unknown"
 
 
 def count_by_parent(zombies: Iterable[Process], proc: str = PROC) -> dict[str, int]:
@@ -26,7 +27,7 @@ def count_by_parent(zombies: Iterable[Process], proc: str = PROC) -> dict[str, i
     counts: Counter[str] = Counter()
     for place, (pid, number) in enumerate(Counter(zombie.parent for zombie in zombies).most_common()):
         parent = read_process(pid, proc) if place < _MOST_ASKED else None
-        counts[parent.name if parent else UNKNOWN] += number
+        counts[steady(parent.name) if parent else UNKNOWN] += number
     return _the_most(counts)
 
 
@@ -51,7 +52,7 @@ def worst_by_command(holders: Mapping[int, Usage], proc: str = PROC) -> dict[str
     for pid, usage in holders.items():
         process = read_process(pid, proc)
         if process is not None:
-            found.setdefault(process.name, usage)
+            found.setdefault(steady(process.name), usage)
     return dict(islice(found.items(), _MOST_NAMED))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -14,6 +15,7 @@ from executor_api.processes.breakdown import count_by_function, count_by_parent,
 from executor_api.processes.cgroups import cgroup_name, read_pids
 from executor_api.processes.descriptors import descriptor_survey
 from executor_api.processes.growth import Forecast, Outlook
+from executor_api.processes.names import Names
 from executor_api.processes.pressure import Pressure, Usage
 from executor_api.processes.process_table import read_process
 from executor_api.processes.recent import Worst, noted
@@ -79,6 +81,7 @@ class Monitor:
         self._descriptors = descriptor_survey(scope.proc)
         self._cgroups: Survey[str] = Survey(read_pids, _CGROUPS_A_LOOK, _WORST_CGROUPS)
         self._stuck = StuckSince()
+        self._parents, self._commands, self._cgroup_names = Names(), Names(), Names()
         self._pids_forecast, self._descriptors_forecast = Forecast(), Forecast()
         self._stopped = threading.Event()
         self._due = self._clock()
@@ -114,13 +117,13 @@ class Monitor:
             threads=seen.threads,
             orphans=seen.orphans,
             zombies=len(seen.zombies),
-            zombies_by_parent=count_by_parent(seen.zombies, self._scope.proc),
+            zombies_by_parent=self._parents.fold(now, count_by_parent(seen.zombies, self._scope.proc), operator.add),
             stuck=len(seen.stuck),
             stuck_by_function=count_by_function(len(seen.stuck), sleepers),
             longest_stuck=max(sleepers.values(), default=0.0),
             pressure=seen.pressure,
-            cgroups=named,
-            descriptors=worst_by_command(holders, self._scope.proc),
+            cgroups=self._cgroup_names.fold(now, named, _first),
+            descriptors=self._commands.fold(now, worst_by_command(holders, self._scope.proc), _first),
             outlooks=self._outlooks(now, seen, cgroups, holders),
             at=time.time(),
             seconds=time.thread_time() - began,
@@ -174,3 +177,8 @@ class Monitor:
             _log.error("could not look at the processes", proc=self._scope.proc, exc_info=error)
         self._failing = True
         self.watched = self.watched._replace(failures=self.watched.failures + 1)
+
+
+def _first(worst: Usage, _: Usage) -> Usage:
+    """They come the worst first."""
+    return worst

@@ -134,6 +134,33 @@ def test_every_figure_is_exported(proc: ProcTree, tmp_path: Path) -> None:
     }
 
 
+def test_names_that_never_end_make_no_series_without_end(proc: ProcTree, monitor: Monitor) -> None:
+    """Each look finds ten new names: they make a hundred series and one, and no zombie is left out."""
+    letters = [chr(ord("a") + number) for number in range(26)]
+    series: dict[str, set[str]] = {"agent_zombie_processes_by_parent": set(), "agent_process_open_descriptors": set()}
+    for first in letters[:12]:
+        for pid, second in enumerate(letters[:10], 100):
+            proc.add(pid, name=f"tmp{first}{second}")
+            proc.open_descriptors(pid, 100)
+            proc.add(pid + 100, state="Z", parent=pid)
+        found = scrape(monitor)
+        for family, seen in series.items():
+            told = {name: value for name, value in found.items() if name.startswith(f"{family}{{")}
+            seen |= set(told)
+            assert family == "agent_process_open_descriptors" or sum(told.values()) == 10
+    assert [len(seen) for seen in series.values()] == [101, 101]
+
+
+def test_workers_named_by_their_pid_are_one(proc: ProcTree, monitor: Monitor) -> None:
+    """They share a figure, as workers of one name do: the sum of their zombies, and the worst of their descriptors."""
+    for pid in (4001, 4002):
+        proc.add(pid, name=f"worker-{pid}")
+        proc.open_descriptors(pid, pid - 3900, 400)
+        proc.add(pid + 1000, state="Z", parent=pid)
+    look = monitor.look()
+    assert (look.zombies_by_parent, look.descriptors) == ({"worker-*": 2}, {"worker-*": Usage(102, 400)})
+
+
 def test_growth_is_exported_with_its_end(proc: ProcTree, tmp_path: Path) -> None:
     """Pids that grow by one a second run out at a time that is told; descriptors that do not grow never do."""
     clock = itertools.count(0, 10)
@@ -191,7 +218,7 @@ def test_a_tree_tells_of_its_own_alone(proc: ProcTree, tmp_path: Path) -> None:
 def test_figures_of_a_real_agent_are_those_counted_otherwise(tmp_path: Path) -> None:
     """Its zombies and its processes in D state, by name and by function, equal what psutil and the kernel say."""
     monitor = Monitor(Tree(os.getpid()))
-    name = f"naive-{os.getpid()}"  # others may be on this machine
+    name = "naive-" + "".join(chr(ord("a") + int(digit)) for digit in str(os.getpid()))  # there may be others here
     with naive_agent(tmp_path, name, zombies=40, stuck=5, descriptors=150) as agent:
         monitor.look()
         look = monitor.look()
