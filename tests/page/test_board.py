@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,16 @@ async def test_the_last_hour(tmp_path: Path, browse: Browse) -> None:
         assert [sum(column) for column in zip(*cells, strict=True)] == [3, 1]
         await expect(page.locator("#own-sentence")).to_contain_text("process")
         await expect(page.locator("#replica")).to_contain_text("alone")
+
+
+async def test_an_hour_across_midnight(tmp_path: Path, browse: Browse) -> None:
+    """The charts' times are short enough to stand side by side, whether or not they are of today."""
+    hour = datetime.now(UTC).hour
+    zone = f"Etc/GMT+{hour}" if hour <= 12 else f"Etc/GMT-{24 - hour}"  # where it is past midnight; + is behind UTC
+    async with running(tmp_path, Settings()) as service:
+        page = await browse(str(service.client.base_url), timezone_id=zone)
+        times = page.locator("#load-chart text[text-anchor]").filter(has_text=":")
+        await expect(times).to_have_text([re.compile(r"^\d\d:\d\d$")] * 5)
 
 
 async def test_pools_and_their_troubles(tmp_path: Path, browse: Browse) -> None:

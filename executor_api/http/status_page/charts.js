@@ -1,7 +1,7 @@
 // Charts of up to sixty minutes as SVG. Each says what it shows as text; the page's table has all figures.
 
 import { svg } from "./dom.js";
-import { clock, count, duration } from "./words.js";
+import { count, duration, minuteOf } from "./words.js";
 
 const MINUTES = 60;
 const HEIGHT = 132;
@@ -81,7 +81,7 @@ function frame(box, minutes, label, scale, say) {
     const at = last - ago * MINUTE;
     const anchor = ago === 59 ? "start" : ago ? "middle" : "end";
     const x = ago === 59 ? EDGE.left : ago ? place(at) : width - EDGE.right;
-    add("text", { x, y: HEIGHT - 4, "text-anchor": anchor }, clock(at, false));
+    add("text", { x, y: HEIGHT - 4, "text-anchor": anchor }, minuteOf(new Date(at)));
   }
   box.replaceChildren(chart);
   return { x: (minute) => place(Date.parse(minute.at)), y, step, add };

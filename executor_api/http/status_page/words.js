@@ -21,11 +21,15 @@ export function bytes(number) {
   return `${(number / 1024 ** power).toFixed(1)} ${["", "KiB", "MiB", "GiB", "TiB"][power]}`;
 }
 
+const two = (number) => String(number).padStart(2, "0");
+
+// The minute of the day here.
+export const minuteOf = (at) => `${two(at.getHours())}:${two(at.getMinutes())}`;
+
 // The time of day here, with the date if it is another.
 export function clock(instant, withSeconds = true) {
   const at = new Date(instant);
-  const two = (number) => String(number).padStart(2, "0");
-  const time = [at.getHours(), at.getMinutes(), ...(withSeconds ? [at.getSeconds()] : [])].map(two).join(":");
+  const time = `${minuteOf(at)}${withSeconds ? `:${two(at.getSeconds())}` : ""}`;
   const date = [at.getFullYear(), two(at.getMonth() + 1), two(at.getDate())].join("-");
   return at.toDateString() === new Date().toDateString() ? time : `${date} ${time}`;
 }
