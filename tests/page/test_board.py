@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, Route, expect
 from support.browser import Browse
 from support.http_service import running
@@ -40,7 +41,7 @@ async def test_the_last_hour(tmp_path: Path, browse: Browse) -> None:
         )
         assert [sum(column) for column in zip(*cells, strict=True)] == [3, 1]
         await expect(page.locator("#own-sentence")).to_contain_text("process")
-        await expect(page.locator("#replica")).to_contain_text("alone")
+        await expect(page.locator("#hour-scope")).to_contain_text("other replicas have their own")
 
 
 async def test_an_hour_across_midnight(tmp_path: Path, browse: Browse) -> None:
@@ -148,6 +149,59 @@ async def _hide(page: Page, *, hidden: bool) -> None:
         }""",
         hidden,
     )
+
+
+async def test_figures_of_processes_that_nobody_looks_at_any_more(tmp_path: Path, browse: Browse) -> None:
+    """They are shown with their age, and as what was then; with the next look that is over."""
+    with Service(tmp_path) as service:
+        page = await browse("about:blank")
+
+        async def late(route: Route) -> None:
+            told = await (await route.fetch()).json()
+            if told["own"]:
+                told["own"]["looked_at"] = (datetime.fromisoformat(told["at"]) - timedelta(minutes=4.5)).isoformat()
+            await route.fulfill(body=json.dumps(told))
+
+        await page.route("**/status", late)
+        await page.goto(service.url)
+        notice = page.locator("#own-notice")
+        await expect(notice).to_contain_text(
+            "These figures are 4 minutes old: no look at the processes has ended since"
+        )
+        tiles = page.locator("#tiles dt")
+        await expect(tiles.last).to_have_text("In D state, 4 minutes old")
+        await expect(page.locator("#own-facts")).to_contain_text("0 then")
+        found = await Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        await page.unroute("**/status")
+        await expect(notice).to_be_hidden()
+        await expect(tiles.last).to_have_text("In D state")
+        await expect(page.locator("#own-facts")).to_contain_text("0 now")
+
+
+async def test_a_replica_that_answers_no_more(tmp_path: Path, browse: Browse) -> None:
+    """While another answers, the one that is shown is said to be silent and since when; in time the other is shown."""
+    async with running(tmp_path, Settings()) as service:
+        page = await browse("about:blank")
+        name = "first"
+
+        async def named(route: Route) -> None:
+            await route.fulfill(body=json.dumps(await (await route.fetch()).json() | {"replica": name}))
+
+        await page.clock.install()
+        await page.route("**/status", named)
+        await page.goto(str(service.client.base_url))
+        heading, notice = page.locator("#now-heading"), page.locator("#now-notice")
+        await expect(heading).to_have_text("Replica first")
+        await expect(notice).to_be_hidden()
+        name = "second"
+        await expect(page.locator("#replicas option")).to_have_text(["first", "second"])
+        await page.clock.fast_forward(40_000)
+        await expect(notice).to_contain_text("This replica has not answered since")
+        await expect(heading).to_have_text("Replica first")
+        await page.clock.fast_forward(120_000)
+        await expect(heading).to_have_text("Replica second")
+        await expect(notice).to_be_hidden()
 
 
 async def test_each_replica_has_its_own_hour(tmp_path: Path, browse: Browse) -> None:

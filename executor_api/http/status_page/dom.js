@@ -22,6 +22,11 @@ export function say(node, text) {
   return node;
 }
 
+// A notice is hidden while there is none.
+export function tell(node, text) {
+  say(node, text).hidden = !text;
+}
+
 // As many children as there are items, each made once by `make` and kept while its item's key is there, so that the
 // keyboard's focus stays where it is; `update` gets each child with its item.
 export function keep(parent, items, keyOf, make, update) {

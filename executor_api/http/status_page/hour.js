@@ -1,10 +1,11 @@
 // The last hour of one replica: figures, charts and tables.
 
 import { bars, lines } from "./charts.js";
-import { facts, one, rows, say } from "./dom.js";
+import { facts, one, rows, say, tell } from "./dom.js";
 import { clock, count, duration, plural, share } from "./words.js";
 
 const MINUTES_59 = 59 * 60 * 1000;
+const OLD = 2 * 60 * 1000; // looks at processes are 15 s apart, and more where there are very many
 
 const succeeded = ({ endings }) => endings.succeeded ?? 0;
 const failed = (figures) => all(figures) - succeeded(figures);
@@ -13,12 +14,21 @@ const highest = (minutes, value) => Math.max(0, ...minutes.map(value));
 
 const known = (value) => (value === undefined ? "–" : count(value)); // nobody looked
 
+// How old the figures of its own processes are, in words; empty while they are as new as can be.
+function ageOf({ at, own }) {
+  const age = own ? Date.parse(at) - Date.parse(own.looked_at) : 0;
+  return age > OLD ? `${plural(Math.floor(age / 60000), "minute")} old` : "";
+}
+
 export function showHour(status) {
   const { hour, minutes, own } = status;
+  const age = ageOf(status);
+  const aged = age && `, ${age}`;
   for (const id of ["#now", "#own"]) one(id).hidden = false;
   say(one("#now-heading"), `Replica ${status.replica}`);
   const whole = Date.parse(status.at) - Date.parse(status.since) >= MINUTES_59;
   say(one("#hour-heading"), whole ? "The last hour" : `Since ${clock(status.since, false)}`);
+  say(one("#hour-scope"), `All tenants’ calls that ended at replica ${status.replica}; other replicas have their own.`);
   const time = whole ? "in the hour" : `since ${clock(status.since, false)}`;
   facts(one("#tiles"), [
     ["Running now", `${count(status.running)} of ${count(status.max_running)}`],
@@ -27,8 +37,8 @@ export function showHour(status) {
     ["Succeeded", share(succeeded(hour), all(hour))],
     ["Half took at most", duration(hour.total_ms.p50)],
     ["19 of 20 at most", duration(hour.total_ms.p95)],
-    ["Zombies", known(own?.zombies)],
-    ["In D state", known(own?.stuck)],
+    [`Zombies${aged}`, known(own?.zombies)],
+    [`In D state${aged}`, known(own?.stuck)],
   ]);
   drawCharts(status);
   showMinutes(minutes);
@@ -40,7 +50,13 @@ export function showHour(status) {
     one("#starts tbody"),
     Object.entries(hour.start_ms).map(([name, { calls, p50, p95 }]) => [name, count(calls), duration(p50), duration(p95)]),
   );
-  if (own) showOwn(own, hour, minutes);
+  tell(
+    one("#own-notice"),
+    age &&
+      `These figures are ${age}: no look at the processes has ended since ${clock(own.looked_at)}. ` +
+        "Reading them hangs or fails; the log of the replica may say why.",
+  );
+  if (own) showOwn(status, age);
   else say(one("#own-sentence"), "Nobody has looked at them yet.");
 }
 
@@ -92,12 +108,14 @@ function showMinutes(minutes) {
   );
 }
 
-function showOwn(own, hour, minutes) {
-  const most = (name) => `${count(own[name])} now, ${count(highest(minutes, (minute) => minute.own?.[name] ?? 0))} at most`;
+function showOwn({ replica, own, hour, minutes }, age) {
+  const then = age ? "then" : "now";
+  const most = (name) => `${count(own[name])} ${then}, ${count(highest(minutes, (minute) => minute.own?.[name] ?? 0))} at most`;
   const { left_behind: left } = hour;
   say(
     one("#own-sentence"),
-    `${plural(own.processes, "process", "processes")} at ${clock(own.looked_at)}, those of sandboxes on this machine among them.`,
+    `${plural(own.processes, "process", "processes")} of replica ${replica} at ${clock(own.looked_at)}, those of ` +
+      "sandboxes on its machine among them.",
   );
   facts(one("#own-facts"), [
     ["Zombies", most("zombies")],

@@ -2,7 +2,7 @@
 
 import { ask, key } from "./api.js";
 import { Call } from "./call.js";
-import { element, keep, one, say } from "./dom.js";
+import { element, keep, one, say, tell } from "./dom.js";
 import { drawCharts, showHour } from "./hour.js";
 import { Place, refreshHealth, showCalls, showHealth, showPools } from "./places.js";
 import { clock, duration } from "./words.js";
@@ -10,6 +10,7 @@ import { clock, duration } from "./words.js";
 const PAUSE = 3000; // milliseconds between rounds
 const BEAT = 15000; // between lists of ended calls, for whose results the service reads much, while none is seen to end
 const SAID = 30000; // so long it stays there that the service is back
+const QUIET = 30000; // one that has not for so long, while others have, is said to be silent
 const FORGOTTEN = 120000; // a replica that has not answered for so long is shown no more
 
 const LIVE = "executions?status=running&status=starting&status=queued&limit=100";
@@ -143,18 +144,20 @@ function hear(status) {
     },
   );
   one("#others").hidden = names.length < 2;
-  if (status.replica === chosen) draw();
+  draw();
 }
 
 function draw() {
-  const status = replicas.get(chosen)?.status;
-  if (!status) return;
+  if (!replicas.has(chosen)) return;
+  const { status, heard } = replicas.get(chosen);
   showHour(status);
-  say(
-    one("#replica"),
-    `Figures and charts are of replica ${status.replica} alone (${status.version}, ${status.backend}), for all ` +
-      `tenants, as of ${clock(status.at)}; where several replicas share the calls, each has its own.`,
+  tell(
+    one("#now-notice"),
+    Date.now() - heard > QUIET
+      ? `This replica has not answered since ${clock(heard)}, others have. What is shown of it is from then.`
+      : "",
   );
+  say(one("#replica"), `Replica ${status.replica}: ${status.version}, ${status.backend}, as of ${clock(status.at)}.`);
 }
 
 one("#replicas").addEventListener("change", (event) => {

@@ -1,7 +1,7 @@
 // The parts of the page that show one answer of the service each.
 
 import { Refused, Silent, ask, now } from "./api.js";
-import { element, keep, one, say, sentences } from "./dom.js";
+import { element, keep, one, say, sentences, tell } from "./dom.js";
 import { clock, count, duration } from "./words.js";
 
 const REFUSED = 403;
@@ -39,9 +39,7 @@ export class Place {
   }
 
   #say(text) {
-    const notice = one(".notice", this.#section);
-    say(notice, text);
-    notice.hidden = !text;
+    tell(one(".notice", this.#section), text);
     one(".content", this.#section).hidden = this.#closed;
   }
 }
