@@ -33,6 +33,8 @@ _MOST_GRACE = 60.0
 """The longest grace a template can have, for a call whose template is not known any more."""
 _STORE_SECONDS = 30.0
 """How long a store that refuses an outcome is asked again."""
+_LATER = 0.05
+"""Seconds from an outcome to its metrics and log lines, which other calls' answers of the moment would wait for."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +55,7 @@ class Drive:
         self._sound = False  # the sandbox can serve another call
         self._task: asyncio.Task[Any] | None = None
         self._lost = False
+        self._counting: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Drive to the end. Whatever fails in us, the execution gets an outcome; cancelling leaves it for a restart.
@@ -72,6 +75,8 @@ class Drive:
                 raise
             self._task.uncancel()
             await self._stand_aside("it was lost")
+        finally:
+            self._count()
 
     def lose(self) -> None:
         """Another replica drives it now, or nobody may: stop here. Safe to call twice."""
@@ -193,7 +198,12 @@ class Drive:
             timings=merged(self.live.record.timings, timeline.timings(phases, ending.report, total)),
             passed=(),
         )
-        timeline.mark(Point.FINISHED)
+
+    def _ended(self) -> None:
+        """The outcome is there: from now on this is history, for those who are about to hear of it, too."""
+        self.timeline.mark(Point.FINISHED)
+        self._on_settled(self)
+        self._counting = asyncio.get_running_loop().call_later(_LATER, self._count)
 
     async def _finish(self, **fields: Any) -> None:
         """Store the outcome; if the store refuses for long, tell it at least to those who wait now."""
@@ -206,11 +216,11 @@ class Drive:
         except TimeoutError:
             if not self.live.record.status.finished:
                 _log.error("an outcome is in memory only", execution=self.live.record.id)
-                self.live.abandon(**fields)
+                self.live.abandon(self._ended, **fields)
 
     async def _stored(self, fields: Mapping[str, Any]) -> bool:
         try:
-            await self.live.finish(**fields)
+            await self.live.finish(self._ended, **fields)
         except UnavailableError as error:
             _log.warning("an outcome could not be stored yet", execution=self.live.record.id, error=str(error))
             return False
@@ -231,15 +241,17 @@ class Drive:
             _log.exception("an outcome is in memory only", execution=self.live.record.id)
             now = self._workplace.clock.now()
             self.live.abandon(
-                status=ending.outcome.status, outcome=ending.outcome, finished_at=now, result_source=ending.source
+                self._ended,
+                status=ending.outcome.status,
+                outcome=ending.outcome,
+                finished_at=now,
+                result_source=ending.source,
             )
 
     def _leave(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
-        # Who waits for the outcome goes first, and nothing that ends us now keeps the line from the audit log.
-        asyncio.get_running_loop().call_soon(self._count)
-        if self.live.record.status.finished or self.live.parted:
+        if self.live.parted and not self.live.record.status.finished:
             self._on_settled(self)
 
     async def _stand_aside(self, why: str) -> None:
@@ -256,8 +268,12 @@ class Drive:
                 await sandbox.release()
 
     def _count(self) -> None:
-        record = self.live.record
-        if record.status.finished and record.result_source is not None:
+        """Once, of what has ended."""
+        record, counting, self._counting = self.live.record, self._counting, None
+        if counting is None:
+            return
+        counting.cancel()
+        if record.result_source is not None:
             self._workplace.metrics.finished(record)
             self._workplace.metrics.result_source(record.result_source)
             self._workplace.audit.ended(record, self._assignment.plan, stored=self.live.is_stored)

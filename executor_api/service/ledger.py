@@ -89,7 +89,8 @@ class Ledger:
         finished = self._recent.get(execution_id)
         if finished is not None and finished.output is not None:
             return finished.output
-        return assemble(await self.events(execution_id))
+        drive = self.driving(execution_id)
+        return await drive.live.output() if drive is not None else assemble(await self._store.events(execution_id))
 
     async def follow(self, tenant: str, execution_id: str, after: int) -> AsyncIterator[Event]:
         """Its events above ``after``, until it is finished. Raises `NotFoundError`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -120,13 +120,14 @@ class Live:
             await asyncio.sleep(delay)
         raise AssertionError("backoff never ends")
 
-    async def finish(self, **fields: Any) -> None:
+    async def finish(self, on_end: Callable[[], None], **fields: Any) -> None:
         """Store the outcome, all remaining events and FINISHED in one transaction, then tell everybody.
 
+        ``on_end`` is called once the record has its outcome, before anybody hears of that.
         Raises `UnavailableError` if the store can't take it now; it can be tried again.
         """
         self._recording = True
-        await _undivided(self._finish(fields))
+        await _undivided(self._finish(on_end, fields))
 
     def part(self) -> None:
         """Another replica drives it now, or nobody does. Whoever waits or follows here must look into the store."""
@@ -141,12 +142,12 @@ class Live:
             if not self.finished.is_set():  # else it is kept whole for those who follow it to its end
                 self._tail.forget_stored()
 
-    async def _finish(self, fields: Mapping[str, Any]) -> None:
+    async def _finish(self, on_end: Callable[[], None], fields: Mapping[str, Any]) -> None:
         async with self._saving:
             record = replace(self.record, **fields)
             batch = [*self._tail.unstored(), self._tail.finishing()]
             await self._put(record, batch)
-            self._end(record, batch)
+            self._end(record, batch, on_end)
 
     async def _put(self, record: Execution, batch: list[Event]) -> None:
         try:
@@ -175,10 +176,10 @@ class Live:
         finally:
             self._recorded.set()
 
-    def abandon(self, **fields: Any) -> None:
+    def abandon(self, on_end: Callable[[], None], **fields: Any) -> None:
         """Finish in memory only: the store refuses, and nobody shall wait for ever. A restart settles the record."""
         self._stop_timer()
-        self._end(replace(self.record, **fields), [*self._tail.above(0), self._tail.finishing()])
+        self._end(replace(self.record, **fields), [*self._tail.above(0), self._tail.finishing()], on_end)
 
     async def stored(self) -> Execution | None:
         """The record as the store has it. Raises `UnavailableError`."""
@@ -200,8 +201,9 @@ class Live:
         return [*(event for event in stored if event.number < first), *tail]
 
     async def output(self) -> Output:
-        """The output so far."""
-        return assemble(await self.events())
+        """The output so far. Mostly it is whole in memory, and whoever waits for a short call is spared the store."""
+        whole = self.whole_output()
+        return whole if whole is not None else assemble(await self.events())
 
     async def follow(self, after: int) -> AsyncIterator[Event]:
         """Yield events numbered above ``after``, those to come included, until FINISHED, or until it has `parted`."""
@@ -247,9 +249,10 @@ class Live:
         if self._tail.stored >= self._tail.last:
             self._stop_timer()
 
-    def _end(self, record: Execution, tail: list[Event]) -> None:
+    def _end(self, record: Execution, tail: list[Event], on_end: Callable[[], None]) -> None:
         self.record = record
         self._tail.end(tail)
+        on_end()
         self.finished.set()
         self._tell()
 
