@@ -23,7 +23,7 @@ from executor_runner.protocol.podlog import LogCopy, parse, unseal
 
 
 def _log(sandbox: Pod) -> LogCopy:
-    return parse(TOKEN, sandbox.log.read_bytes().split(b"\n"))
+    return parse(TOKEN, sandbox.copies()[1].split(b"\n"))
 
 
 def _said(copy: LogCopy, kind: FrameKind) -> bytes:
@@ -44,7 +44,7 @@ def test_sigterm_in_the_middle_leaves_both_copies(sandbox: Pod, code: str, said:
         sandbox.process.send_signal(signal.SIGTERM)
         journal = Journal(data + stream.read())
     assert (journal.report["cause"], journal.stdout) == ("terminated", said)
-    assert unseal(TOKEN, sandbox.termination_log.read_bytes()) == journal.report
+    assert unseal(TOKEN, sandbox.copies()[0]) == journal.report
     copy = _log(sandbox)
     assert (copy.started, copy.report, _said(copy, FrameKind.STDOUT)) == (True, journal.report, said)
     assert sandbox.below() == []
@@ -84,13 +84,13 @@ def test_a_forged_termination_message_is_replaced(sandbox: Pod, forge: str) -> N
     sandbox.termination_log.write_bytes(b"")
     report = sandbox.run(shell(forge + "; exit 7", env={"F": str(sandbox.termination_log)})).report
     assert report["exit_code"] == 7
-    assert unseal(TOKEN, sandbox.termination_log.read_bytes()) == report
+    assert unseal(TOKEN, sandbox.copies()[0]) == report
 
 
 def test_a_large_report_leaves_a_short_termination_message(sandbox: Pod) -> None:
     """A report with a large value still leaves its verdict in what the kubelet keeps; the log has it whole."""
     report = sandbox.run(python("def f(): return '\\U0001f600' * 4000", "f")).report
-    text = sandbox.termination_log.read_bytes()
+    text = sandbox.copies()[0]
     short = unseal(TOKEN, text)
     assert len(text) <= TERMINATION_LIMIT
     assert short is not None

@@ -74,8 +74,8 @@ def test_each_call_reports_for_itself(sandbox: Pod) -> None:
     report = journal.report
     assert (journal.stdout, report["execution_id"], report["exit_code"]) == (b"small\n", "e2", 3)
     assert report["usage"]["peak_memory_bytes"] < 100 << 20
-    assert unseal(TOKEN, sandbox.termination_log.read_bytes()) == report
-    copy = parse(TOKEN, sandbox.log.read_bytes().split(b"\n"))
+    assert unseal(TOKEN, sandbox.copies()[0]) == report
+    copy = parse(TOKEN, sandbox.copies()[1].split(b"\n"))
     assert copy.report == report
     assert copy.frames == [(FrameKind.STDOUT, b"small\n")]
     assert sandbox.ask("GET", f"{CALL_PATH}?execution=e2&offset=0") == (200, journal.data)
@@ -87,7 +87,7 @@ def test_a_log_of_a_call_that_did_not_begin_has_no_output_of_another(sandbox: Po
     sandbox.run(shell("echo first", **reused()))
     report = sandbox.run(shell("true", files={"../a": ""}, **reused("e1", "e2"))).report
     assert report["cause"] == "setup_failed"
-    copy = parse(TOKEN, sandbox.log.read_bytes().split(b"\n"))
+    copy = parse(TOKEN, sandbox.copies()[1].split(b"\n"))
     assert (copy.report, copy.frames) == (report, [])
 
 

@@ -12,6 +12,8 @@ from executor_runner.protocol import TERMINATION_LIMIT, podlog
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.shapes import Report
 
+_SOON = 0.02
+"""Seconds for which lines are gathered: each write wakes the container runtime, just when the call needs its node."""
 _DETAILS = ("value_json", "exception", "artifacts_skipped")
 _SHORT_MESSAGE = 200
 """Characters; one may take 14 bytes, escaped twice."""
@@ -27,6 +29,7 @@ class PodLog:
         self._token = token
         self._termination_log = termination_log
         self._pending = bytearray()
+        self._due = False
 
     def __call__(self, kind: FrameKind, payload: bytes) -> None:
         """Take one frame of the journal."""
@@ -34,10 +37,13 @@ class PodLog:
             report = cast("Report", json.loads(payload))
             self._write_termination_message(report)
             self._pending += podlog.render_end(self._token, report)
-        else:
-            for line in podlog.render(kind, payload):
-                self._pending += line
-        self._flush()
+            self._flush()
+            return
+        for line in podlog.render(kind, payload):
+            self._pending += line
+        if self._pending and not self._due:
+            self._due = True
+            self._loop.call_later(_SOON, self._flush)
 
     @property
     def written(self) -> bool:
@@ -45,6 +51,7 @@ class PodLog:
         return not self._pending
 
     def _flush(self) -> None:
+        self._due = False
         try:
             while self._pending:
                 del self._pending[: os.write(self._descriptor, self._pending)]

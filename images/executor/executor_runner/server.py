@@ -90,8 +90,8 @@ class HttpServer:
     def _claim(self, connection: Connection, request: Request, body: bytes) -> None:
         def attach(journal: Journal) -> None:
             self.delivered = False
+            journal.add_listener(lambda _kind, _payload: self.feed_readers())  # whoever waits goes first
             self.on_claim(request.token, journal)
-            journal.add_listener(lambda _kind, _payload: self.feed_readers())
             connection.stream(journal, 0, keep=self._runner.for_reuse and request.keep_alive)
 
         if self._pod and request.pod not in ("", self._pod):
