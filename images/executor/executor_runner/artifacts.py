@@ -32,7 +32,7 @@ def collect(work: Path, patterns: list[str], most_bytes: int) -> Iterator[Artifa
 
     Patterns are globs; ``**`` is any number of folders, hidden ones too, links to folders are not followed.
     """
-    names, complete = _matching(work, patterns)
+    names, complete = _matching(work, patterns) if patterns else ([], True)
     left = most_bytes
     for name in names[:MOST_MATCHES]:
         artifact = _read(work, name, left)

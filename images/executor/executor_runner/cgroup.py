@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from executor_runner.census import read_small
+
 _NO_LIMIT = 1 << 60
 """Version 1 writes "no limit" as a number near 2^63."""
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return path.read_text()
+        return read_small(str(path))
     except OSError:
-        return ""
+        return b""
 
 
 def _number(path: Path) -> int | None:
@@ -23,7 +25,7 @@ def _number(path: Path) -> int | None:
 
 def _table(path: Path) -> dict[str, int]:
     pairs = (line.split() for line in _read(path).splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}  # noqa: PLR2004 - key and value
+    return {pair[0].decode(): int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}  # noqa: PLR2004 - key and value
 
 
 class MemoryGroup(NamedTuple):

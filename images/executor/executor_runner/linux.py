@@ -41,6 +41,7 @@ _SIGINFO_SIZE = 128
 _SI_TKILL = -6
 """The only code below 0 that the kernel does not let a process make up."""
 
+_RELEASE = re.compile(r"(\d+)\.(\d+)")  # once, for it takes longer than a short call
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall  # keeps the interpreter's lock, as a fork must
 _syscall.restype = ctypes.c_long
@@ -183,5 +184,5 @@ def read_signalfd(descriptor: int) -> Iterator[tuple[int, int]]:
 
 def pid_limit_is_per_namespace(release: str) -> bool:
     """Whether this kernel keeps ``pid_max`` apart for each PID namespace: Linux does since 6.14."""
-    numbers = re.match(r"(\d+)\.(\d+)", release)
+    numbers = _RELEASE.match(release)
     return ON_LINUX and numbers is not None and (int(numbers[1]), int(numbers[2])) >= (6, 14)

@@ -13,6 +13,7 @@ from executor_runner import linux
 from executor_runner.census import Process, descendants, processes
 from executor_runner.zygote import Zygote
 
+_PID_LIMIT = Path("/proc/sys/kernel/pid_max")
 _RESERVED_PIDS = 340
 """The kernel does not give the lowest 300 numbers a second time; the rest is room to be noticed beyond the limit."""
 _STOP_ROUNDS = 50
@@ -54,6 +55,7 @@ class NamespaceTree:
 
     def __init__(self, reaper: Reaper) -> None:
         self._reaper = reaper
+        self._has_limit = linux.pid_limit_is_per_namespace(os.uname().release) and _may_write(_PID_LIMIT)
 
     def pids(self) -> list[int]:
         """Pids in this PID namespace."""
@@ -63,10 +65,9 @@ class NamespaceTree:
 
     def limit(self, most: int) -> None:
         """Since Linux 6.14 each PID namespace has a limit of its own. Pods have the kubelet's, and may not set this."""
-        if not linux.pid_limit_is_per_namespace(os.uname().release):
-            return  # it would be the whole machine's
-        with contextlib.suppress(OSError):
-            Path("/proc/sys/kernel/pid_max").write_text(str(most + _RESERVED_PIDS))
+        if self._has_limit:  # else it would be the whole machine's
+            with contextlib.suppress(OSError):
+                _PID_LIMIT.write_text(str(most + _RESERVED_PIDS))
 
     def signal_all(self, number: int) -> None:
         """One kill(-1): it spares PID 1."""
@@ -211,6 +212,14 @@ class Reaper:
         return usage.ru_utime + usage.ru_stime - self._not_of_calls
 
 
+def _may_write(path: Path) -> bool:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def own_children() -> set[int] | None:
     """Pids of this process's children, zombies too; None where the kernel does not tell.
 
@@ -218,8 +227,8 @@ def own_children() -> set[int] | None:
     """
     pid = os.getpid()
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return set(map(int, file.read().split()))
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return set(map(int, file.readall().split()))
     except OSError:
         return None
 
