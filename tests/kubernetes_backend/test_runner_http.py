@@ -117,6 +117,42 @@ async def test_a_kept_connection_is_closed_when_its_time_is_over() -> None:
         await until(lambda: found.closed == 1)
 
 
+@pytest.mark.parametrize("head_start", [False, True], ids=["on its way", "there"])
+async def test_a_request_takes_the_connection_that_was_begun_for_it(*, head_start: bool) -> None:
+    """Whether that is still being made or is there already, no other is made."""
+    async with peer(lambda _, writer: say(writer, answer(b"yes"))) as (found, lines):
+        lines.approach(HOST)
+        lines.approach(HOST)
+        if head_start:
+            await until(lambda: found.opened == 1)
+        assert await whole(lines) == (200, b"yes")
+        assert (found.opened, found.requests) == (1, 1)
+
+
+async def test_a_connection_that_no_request_came_for_is_closed() -> None:
+    """A call that does not go to its sandbox after all leaves nothing open."""
+    async with peer(lambda _, writer: say(writer, answer(b"")), kept_seconds=0.05) as (found, lines):
+        lines.approach(HOST)
+        await until(lambda: (found.opened, found.closed) == (1, 1))
+        assert await whole(lines) == (200, b"")
+
+
+async def test_nobody_there_is_told_to_the_request_only() -> None:
+    """A connection that did not come about is the request's own failure; later ones try anew."""
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    lines = Lines(port)
+    lines.approach(HOST)
+    with pytest.raises(NotConnectedError) as refused:
+        await whole(lines)
+    assert refused.value.refused
+    found = Peer(lambda _, writer: say(writer, answer(b"yes")))
+    async with await asyncio.start_server(found.serve, HOST, port):
+        assert await whole(lines) == (200, b"yes")
+        lines.close()
+        await until(lambda: found.closed == 1)
+
+
 async def test_at_most_one_connection_is_kept_for_an_address() -> None:
     """Of several at once, the others are closed when they have their answers."""
     count = 4

@@ -123,6 +123,11 @@ class Dialer:
         """The way in use; None before the first pod was asked."""
         return self._forced or self._found
 
+    def approach(self, pod: PodSnapshot) -> None:
+        """Begin to connect to a runner that is about to get a request, where that is known to be the way."""
+        if self.way is Way.POD_IP and pod.ip is not None:
+            self._lines.approach(pod.ip)
+
     @asynccontextmanager
     async def open(
         self, pod: PodSnapshot, request: RunnerRequest, booting: Callable[[], bool] = lambda: False

@@ -36,6 +36,13 @@ class Lines:
         self._port = port
         self._kept_seconds = kept_seconds
         self._kept: dict[str, Line] = {}
+        self._coming: dict[str, asyncio.Task[NotConnectedError | None]] = {}
+
+    def approach(self, host: str) -> None:
+        """Begin to connect, for a request that is about to come; without one the connection is closed again."""
+        if host not in self._kept and host not in self._coming:
+            task = self._coming[host] = asyncio.get_running_loop().create_task(self._approach(host))
+            task.add_done_callback(lambda _: self._coming.pop(host, None))
 
     @asynccontextmanager
     async def exchange(self, host: str, request: bytes, silence_seconds: float) -> AsyncIterator[Line]:
@@ -43,21 +50,41 @@ class Lines:
 
         Raises `NotConnectedError`; after any other ``OSError`` nobody knows whether the request has arrived.
         """
-        line = self._take(host) or await self._connected(host)
+        line = await self._arrived(host) or await self._connected(host)
         try:
             await line.send(request, silence_seconds)
             yield line
         finally:
-            if line.is_free and host not in self._kept:
-                self._kept[host] = line
-                line.rest(self._kept_seconds)
-            else:
-                line.close()
+            self._keep(host, line)
 
     def close(self) -> None:
         """Close those that are kept."""
+        for coming in self._coming.values():
+            coming.cancel()
         while self._kept:
             self._kept.popitem()[1].close()
+
+    async def _approach(self, host: str) -> NotConnectedError | None:
+        try:
+            self._keep(host, await self._connected(host))
+        except NotConnectedError as error:
+            return error  # for the request, if there will be one
+        return None
+
+    async def _arrived(self, host: str) -> Line | None:
+        """The line that is kept, or on its way. Raises `NotConnectedError`."""
+        coming = self._coming.get(host)
+        error = await asyncio.shield(coming) if coming is not None else None
+        if error is not None:
+            raise error
+        return self._take(host)
+
+    def _keep(self, host: str, line: Line) -> None:
+        if line.is_free and host not in self._kept:
+            self._kept[host] = line
+            line.rest(self._kept_seconds)
+        else:
+            line.close()
 
     def _take(self, host: str) -> Line | None:
         line = self._kept.pop(host, None)

@@ -123,6 +123,7 @@ class KubernetesSandbox:
     async def ready(self) -> None:
         """Wait until the runner's container runs. Raises `SandboxFailedError` as soon as it is clear that it won't."""
         if self.start is not Start.COLD:
+            self._approach()
             return  # it was ready before it was claimed, and what has happened since shows when it is dialled
         started = False
         try:
@@ -207,6 +208,12 @@ class KubernetesSandbox:
             return
         _, deleted = await asyncio.gather(self._tell_done(), self._cluster.delete_job(self._identity.job))
         self._released = deleted
+
+    def _approach(self) -> None:
+        """Connect while the store is told that the call may run."""
+        pod = self.pod
+        if pod is not None and pod.dialable:
+            self._cluster.dialer.approach(pod)
 
     async def _tell_done(self) -> None:
         pod = self.pod
