@@ -34,6 +34,7 @@ class PodLog:
     def __call__(self, kind: FrameKind, payload: bytes) -> None:
         """Take one frame of the journal."""
         if kind is FrameKind.REPORT:
+            os.sched_yield()  # to whoever has just been sent it, and may wait for this very processor
             report = cast("Report", json.loads(payload))
             self._write_termination_message(report)
             self._pending += podlog.render_end(self._token, report)
