@@ -33,8 +33,8 @@ _MOST_GRACE = 60.0
 """The longest grace a template can have, for a call whose template is not known any more."""
 _STORE_SECONDS = 30.0
 """How long a store that refuses an outcome is asked again."""
-_LATER = 0.05
-"""Seconds from an outcome to its metrics and log lines, which other calls' answers of the moment would wait for."""
+_LATER = 0.25
+"""Seconds from an outcome to its metrics and log lines, at most: the answers of a burst would wait for them."""
 
 _log = structlog.get_logger(__name__)
 
