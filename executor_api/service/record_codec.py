@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from executor_api.domain.request import ExecutionRequest, Isolation
 from executor_api.errors import FieldProblem, IdempotencyConflictError, InvalidRequestError
 
 _ID_LENGTH = 26  # ULID
+_LARGE = 4096
+"""Most bytes of a record that lists read whole."""
 
 
 def _shown(request: Any) -> dict[str, object]:
@@ -33,6 +36,14 @@ def encode_record(execution: Execution) -> bytes:
         return json.dumps(builtins, ensure_ascii=False).encode(errors="replace")
 
 
+def encode_listed(execution: Execution, record: bytes) -> bytes | None:
+    """A large record without what lists don't show of its outcome, for `decode_listed`; None: the record will do."""
+    if execution.outcome is None or len(record) <= _LARGE:
+        return None
+    shown = replace(execution.outcome, value_json=None, exception=None, artifacts_skipped=[])
+    return encode_record(replace(execution, outcome=shown))
+
+
 def decode_record(record: bytes, request: bytes) -> Execution:
     """The opposite of `encode_record`."""
     parsed = ExecutionRequest.model_validate_json(request)
@@ -40,7 +51,10 @@ def decode_record(record: bytes, request: bytes) -> Execution:
 
 
 def decode_listed(record: bytes) -> Execution:
-    """The execution as lists show it: its request has template, isolation and labels, and nothing to run."""
+    """The execution as lists show it: its request has template, isolation and labels, and nothing to run.
+
+    Its outcome may lack value, exception and what was skipped of artifacts.
+    """
 
     def request(_type: type, shown: dict[str, Any] | None) -> ExecutionRequest:
         if shown is None:  # an older replica still writes so

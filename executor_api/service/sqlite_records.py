@@ -15,12 +15,13 @@ from executor_api.service.record_codec import (
     decode_listed,
     decode_record,
     encode_cursor,
+    encode_listed,
     encode_record,
 )
 from executor_api.service.store import Created, ListFilter, Page
 
 _SELECT = "SELECT record, request FROM executions JOIN requests ON execution_id = id"
-_LISTED = "SELECT record FROM executions"
+_LISTED = "SELECT coalesce(listed, record) FROM executions"
 
 
 def create(connection: sqlite3.Connection, execution: Execution, events: Sequence[Event] = ()) -> Created:
@@ -76,10 +77,18 @@ def _insert(connection: sqlite3.Connection, execution: Execution, events: Sequen
 def save(connection: sqlite3.Connection, execution: Execution, events: Sequence[Event]) -> None:
     """Replace the record and add events. Raises `NotFoundError` if it was never created, or is pruned."""
     record = encode_record(execution)
-    row = {"id": execution.id, "record": record, "bytes": len(record) + _size(events), **_state(execution)}
+    listed = encode_listed(execution, record)
+    row = {
+        "id": execution.id,
+        "record": record,
+        "listed": listed,
+        "bytes": len(record) + len(listed or b"") + _size(events),
+        **_state(execution),
+    }
     updated = connection.execute(
         "UPDATE executions SET status = :status, reason = :reason, finished_at = :finished_at,"
-        " size = size - length(record) + :bytes, record = :record WHERE id = :id",
+        " size = size - length(record) - ifnull(length(listed), 0) + :bytes, record = :record, listed = :listed"
+        " WHERE id = :id",
         row,
     )
     _must_exist(updated, execution.id)

@@ -70,7 +70,8 @@ UPDATE executions SET record = (
     ) AS BLOB) FROM (SELECT CAST(request AS TEXT) AS asked FROM requests WHERE execution_id = id)
 );
 """  # in a record's texts each quote is escaped: only the field itself reads like that
-_STEPS = (_SCHEMA, _HELD_BY_TENANT, _WHAT_LISTS_SHOW)
+_LISTED = "ALTER TABLE executions ADD COLUMN listed BLOB;"  # a large record without what lists don't show
+_STEPS = (_SCHEMA, _HELD_BY_TENANT, _WHAT_LISTS_SHOW, _LISTED)
 """What makes each version of the one before."""
 VERSION = len(_STEPS)
 

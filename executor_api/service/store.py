@@ -35,7 +35,8 @@ class ListFilter:
 class Page:
     """One page, newest first; ``next_cursor`` is None on the last.
 
-    Their requests have template, isolation and labels, and perhaps nothing to run.
+    Their requests have template, isolation and labels, and perhaps nothing to run; their outcomes perhaps neither
+    value, exception nor what was skipped of artifacts.
     """
 
     executions: tuple[Execution, ...]

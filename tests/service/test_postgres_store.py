@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 import pytest
@@ -13,7 +13,7 @@ from support.executions import execution, finished
 from support.postgres import PostgresServer
 
 from executor_api.domain.execution import Event, EventKind, SandboxDetails
-from executor_api.domain.outcome import Status
+from executor_api.domain.outcome import Outcome, Status
 from executor_api.domain.pool import Share
 from executor_api.domain.request import ExecutionRequest, Isolation
 from executor_api.errors import ConfigurationError, UnavailableError
@@ -108,14 +108,16 @@ async def test_a_cancel_is_told_to_the_driver_and_kept(stores: Two) -> None:
 async def test_a_write_whose_answer_was_lost_can_be_repeated(stores: Two) -> None:
     """Creating and saving the same again changes nothing, not even the size."""
     events = [Event(1, EventKind.STDOUT, b"x" * 100)]
+    large = Outcome(Status.SUCCEEDED, None, "over", value_json=f'"{"x" * 9000}"')
     for _ in range(2):
         assert not (await stores.one.create(execution(1))).existed
     for _ in range(2):
-        await stores.one.save(finished(execution(1), 5.0), events)
+        await stores.one.save(replace(finished(execution(1), 5.0), outcome=large), events)
     assert await stores.one.events(execution(1).id) == events
     with psycopg.connect(stores.url) as connection:
         row = connection.execute(
-            "SELECT size - length(record) - length(request) FROM executions JOIN requests ON execution_id = id"
+            "SELECT size - length(record) - length(listed) - length(request)"
+            " FROM executions JOIN requests ON execution_id = id"
         ).fetchone()
     assert row == (100,)
 
@@ -145,6 +147,7 @@ async def test_a_database_of_the_first_version_is_brought_up_to_date(stores: Two
         then = json.dumps(json.loads(now) | {"request": None}).encode()
         connection.execute("UPDATE executions SET record = %s", (then,))
         connection.execute("DROP INDEX executions_held")
+        connection.execute("ALTER TABLE executions DROP COLUMN listed")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     prepare(stores.url)
     (listed,) = (await stores.one.page("default", ListFilter(), 10)).executions

@@ -272,6 +272,25 @@ async def test_a_page_reads_no_requests(store: Store) -> None:
     assert (listed.request.code, listed.request.stdin) == (None, "")
 
 
+async def test_a_page_reads_no_values(store: Store) -> None:
+    """However much came of it, of an outcome there is only what lists show; the record has it all."""
+    whole = Outcome(
+        *(Status.FAILED, Reason.EXCEPTION, "ValueError: no"),
+        exit_code=1,
+        value_json=f'"{"x" * 100_000}"',
+        exception={"type": "ValueError", "message": "no", "traceback": "..."},
+        usage={"cpu_seconds": 0.25, "peak_memory_bytes": 1 << 40},
+        artifacts_skipped=["a: too big"],
+    )
+    await store.create(execution(1))
+    for _ in range(2):  # a save may be repeated
+        await store.save(done := replace(finished(execution(1), 5.0, Reason.EXCEPTION), outcome=whole))
+    (listed,) = (await store.page("default", EVERYTHING, 10)).executions
+    assert listed.outcome == replace(whole, value_json=None, exception=None, artifacts_skipped=[])
+    assert (listed.status, listed.finished_at) == (done.status, done.finished_at)
+    assert await store.get(done.id) == done
+
+
 async def test_a_record_is_found_for_its_tenant(store: Store) -> None:
     """Who names another tenant does not get it, and who names none does."""
     await store.create(execution(1))

@@ -14,17 +14,17 @@ _E = sa.table(
     "executions",
     *(
         sa.column(name)
-        for name in ("id", "tenant", "status", "reason", "template", "created_at", "record", "cancelled")
+        for name in ("id", "tenant", "status", "reason", "template", "created_at", "record", "listed", "cancelled")
     ),
     sa.column("labels", JSONB),
 )
 
 
 def page_query(tenant: str, where: ListFilter, limit: int, cursor: str | None) -> sa.Select[Any]:
-    """Record and cancelled, newest first. Raises `InvalidRequestError` for a cursor that is not ours."""
+    """What lists show and cancelled, newest first. Raises `InvalidRequestError` for a cursor that is not ours."""
     before = [] if cursor is None else [_E.c.id < decode_cursor(cursor)]
     return (
-        sa.select(_E.c.record, _E.c.cancelled)
+        sa.select(sa.func.coalesce(_E.c.listed, _E.c.record), _E.c.cancelled)
         .where(_E.c.tenant == tenant, *_conditions(where), *before)
         .order_by(_E.c.id.desc())
         .limit(limit)

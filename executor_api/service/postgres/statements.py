@@ -52,7 +52,9 @@ SAVE = text(
     _EVENTS  # noqa: S608 - both are constants
     + """, changed AS (
     UPDATE executions SET status = :status, reason = :reason, finished_at = :finished_at,
-        size = size - length(record) + :bytes + (SELECT coalesce(sum(added.bytes), 0) FROM added), record = :record
+        size = size - length(record) - coalesce(length(listed), 0) + :bytes
+            + (SELECT coalesce(sum(added.bytes), 0) FROM added),
+        record = :record, listed = :listed
     FROM mine WHERE executions.id = mine.id
     RETURNING executions.id
 )

@@ -24,6 +24,7 @@ from executor_api.service.record_codec import (
     decode_listed,
     decode_record,
     encode_cursor,
+    encode_listed,
     encode_record,
 )
 from executor_api.service.store import Change, Created, ListFilter, Orders, Page, TakenOverError
@@ -80,7 +81,9 @@ class PostgresStore:
     async def save(self, execution: Execution, events: Sequence[Event] = ()) -> None:
         """Replace the record and append its events, in one transaction. Raises `NotFoundError`, `TakenOverError`."""
         record = encode_record(execution)
-        values = {"bytes": len(record), "record": record, **_state(execution)}
+        listed = encode_listed(execution, record)
+        size = len(record) + len(listed or b"")
+        values = {"bytes": size, "record": record, "listed": listed, **_state(execution)}
         await self._change(sql.SAVE, execution.id, events, values)
 
     async def append(self, execution_id: str, events: Sequence[Event]) -> None:
