@@ -1,7 +1,7 @@
 """GPUs of this machine: how full their memory is, and how much of it belongs to processes that have ended.
 
 A driver in trouble may answer late or never: ask it in a thread, or a process, that nothing waits for.
-``python -m executor_api.processes.gpu [PROC]`` prints one reading as JSON.
+``python -m executor_api.processes.gpu [PROC]`` prints one reading as JSON, or the error that it failed with.
 """
 
 from __future__ import annotations
@@ -135,8 +135,12 @@ def _without_news(device: Device, ended: set[tuple[str, int]]) -> Device:
 
 
 def main() -> None:
-    """Print a reading."""
-    reading = Gpus(*sys.argv[1:]).read()
+    """Print a reading. An error is printed as well, for who reads the answer only, and raised."""
+    try:
+        reading = Gpus(*sys.argv[1:]).read()
+    except Exception as error:
+        sys.stdout.write(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        raise
     devices = [device._asdict() | {"lost_bytes": device.lost_bytes} for device in reading.devices]
     sys.stdout.write(json.dumps({"devices": devices, "problem": reading.problem}))
 

@@ -8,7 +8,9 @@
  *   fail CODE                           every question but nvmlErrorString fails with this code of nvmlReturn_t
  *   lost INDEX                          this device has fallen off the bus
  *   hang                                nvmlDeviceGetMemoryInfo never answers
+ *   die SIGNAL                          nvmlDeviceGetMemoryInfo ends who asks by this signal
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,7 @@ typedef struct { unsigned pid, device; unsigned long long used; } holder_t;
 
 static struct {
     unsigned devices, holders, hangs;
-    int failure, whole[MOST], lost[MOST];
+    int failure, signal, whole[MOST], lost[MOST];
     unsigned long long total[MOST], used[MOST];
     holder_t holder[MOST];
 } now;
@@ -58,6 +60,7 @@ static int look(void) {
             now.lost[index] = 1;
         }
         sscanf(line, "fail %d", &now.failure);
+        sscanf(line, "die %d", &now.signal);
         now.hangs |= !strncmp(line, "hang", 4);
     }
     fclose(file);
@@ -113,6 +116,7 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **par
 int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
     int failure = look();
     while (now.hangs) pause();
+    if (now.signal) raise(now.signal);
     unsigned index = index_of(device);
     *memory = (memory_t){now.total[index], now.total[index] - now.used[index], now.used[index]};
     return failure ? failure : now.lost[index] ? GPU_IS_LOST : SUCCESS;

@@ -71,7 +71,7 @@ def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
         adopted=adopted,
         gpu=gpus.holders,
         lost_memory=gpus.lost,
-        mute_gpu=gpus.mute,
+        gpu_unanswered=gpus.unanswered,
         remarks=remarks,
     )
 

@@ -130,6 +130,18 @@ class LostMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The process that asks the GPU drivers gave no answer. With neither ``signal`` nor ``error`` it still waits."""
+
+    command: str
+    """Asks the same again."""
+    signal: int | None = None
+    """It was ended by."""
+    error: str = ""
+    """It ended by itself with."""
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """All of it."""
 
@@ -150,7 +162,7 @@ class Situation:
     """The most frequent kind of orphans, where there are many."""
     gpu: Sequence[GpuHolder] = ()
     lost_memory: Sequence[LostMemory] = ()
-    mute_gpu: bool = False
-    """A driver was asked, and has not answered."""
+    gpu_unanswered: Unanswered | None = None
+    """Set where drivers were asked, and there is no answer."""
     remarks: Sequence[str] = ()
     """What could not be looked at."""

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
-from executor_api.processes.triage.facts import GpuHolder, LostMemory, Situation
+from executor_api.processes.triage.facts import GpuHolder, LostMemory, Situation, Unanswered
 from executor_api.processes.triage.finding import Finding, Severity
 from executor_api.processes.triage.wording import clean, describe, mebibytes, restart_command
 
-_MOST_NAMED = 5
+_MOST_NAMED, _LONGEST_ERROR = 5, 120
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP}
 
 
 def gpu_findings(situation: Situation) -> Iterator[Finding]:
-    """A driver that is mute, memory of the dead, and who lives on it."""
-    if situation.mute_gpu:
-        what, who = "the GPU driver does not answer", "no process that can be told; those in D state in it may be"
-        do = (
-            "dmesg | grep -i -E 'xid|nvrm|amdgpu' | tail  # nvidia-smi may hang as well; drain this machine, and reboot"
-        )
-        yield Finding("gpu", Severity.CRITICAL, what, who, do)
+    """Drivers that did not answer, memory of the dead, and who lives on it."""
+    if situation.gpu_unanswered is not None:
+        yield _unanswered(situation.gpu_unanswered)
     yield from map(_lost, situation.lost_memory)
     yield from map(_gpu, situation.gpu)
+
+
+def _unanswered(question: Unanswered) -> Finding:
+    if question.signal is not None:
+        return _ended_by(question.signal)
+    if question.error:
+        error = clean(question.error[:_LONGEST_ERROR])
+        what, who = f"GPU memory could not be read: {error}", "the program that asks the driver, or its nvidia-ml-py"
+        return Finding("gpu", Severity.WARNING, what, who, f"{question.command}  # shows the whole error")
+    what, who = "the GPU driver does not answer", "no process that can be told; those in D state in it may be"
+    do = "dmesg | grep -i -E 'xid|nvrm|amdgpu' | tail  # nvidia-smi may hang as well; drain this machine, and reboot"
+    return Finding("gpu", Severity.CRITICAL, what, who, do)
+
+
+def _ended_by(number: int) -> Finding:
+    name = next((known.name for known in signal.Signals if known == number), f"signal {number}")
+    what = f"GPU memory could not be read: who asked the driver was ended by {name}"
+    if number in _CRASHES:
+        what = f"GPU memory could not be read: who asked the driver crashed with {name}"
+        who = "most likely the driver's library (libnvidia-ml.so.1)"
+        do = "nvidia-smi  # uses it, too: if it fails as well, install the driver anew, or reboot if that was just done"
+    elif number == signal.SIGKILL:
+        who = "the kernel for want of memory, or somebody else"
+        do = "dmesg | grep -i -E 'oom|out of memory' | tail  # once there is memory, ask again: executor-api triage"
+    else:
+        who, do = "whoever sends signals here; the driver is not to blame", "executor-api triage  # asks again"
+    return Finding("gpu", Severity.WARNING, what, who, do)
 
 
 def _lost(lost: LostMemory) -> Finding:

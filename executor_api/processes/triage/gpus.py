@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from executor_api.processes.process_table import PROC
 from executor_api.processes.triage import sockets
 from executor_api.processes.triage.details import Details
-from executor_api.processes.triage.facts import GpuHolder, LostMemory
+from executor_api.processes.triage.facts import GpuHolder, LostMemory, Unanswered
+from executor_api.processes.triage.gpu_question import GpuQuestion
 
 _SCAN_SECONDS = 3.0
-_DRIVER_SECONDS = 6.0
-"""So long drivers have to answer, from the start of the look on. The first question of all takes NVIDIA's a second or
-two where nothing keeps it awake."""
-_BURIAL_SECONDS, _PAUSE = 0.5, 0.002
 _COMPUTING = Path("/sys/class/kfd/kfd/proc")
 """Where AMD's driver tells who computes."""
 
 
 class GpuSight(NamedTuple):
-    """What was seen of them. ``mute``: a driver has not answered."""
+    """What was seen of them. ``unanswered``: drivers were asked, and there is no answer."""
 
     holders: list[GpuHolder]
     lost: list[LostMemory]
     remarks: list[str]
-    mute: bool = False
+    unanswered: Unanswered | None = None
 
 
 def look_at_gpus(pids: Sequence[int], details: Details) -> GpuSight:
@@ -40,13 +32,12 @@ def look_at_gpus(pids: Sequence[int], details: Details) -> GpuSight:
     nvidia = Path(details.proc, "driver/nvidia").exists()
     if not nvidia and not (details.proc == PROC and _COMPUTING.is_dir()):
         return GpuSight([], [], [])
-    with _Question(details.proc) as question:  # it is answered meanwhile
+    with GpuQuestion(details.proc) as question:  # it is answered meanwhile
         devices, remarks = _open_devices(pids, details) if nvidia else ({}, [])
         reading = question.answer()
-    if reading is None:
-        return GpuSight(
-            [GpuHolder(details.identity(pid), links) for pid, links in devices.items()], [], remarks, mute=True
-        )
+    if isinstance(reading, Unanswered):
+        holders = [GpuHolder(details.identity(pid), links) for pid, links in devices.items()]
+        return GpuSight(holders, [], remarks, reading)
     if reading["problem"]:
         remarks.append(f"GPU memory: {reading['problem']}")
     return GpuSight(_holders(devices, reading, details), list(_lost(reading, details)), remarks + _unknown(reading))
@@ -99,48 +90,3 @@ def _unknown(reading: dict[str, Any]) -> list[str]:
 def _told(reading: dict[str, Any]) -> Iterator[tuple[int, str, int | None]]:
     for device in reading["devices"]:
         yield from device["holders"]
-
-
-class _Question:
-    """A process of its own asks the drivers: who has asked one in trouble may never end."""
-
-    def __init__(self, proc: str) -> None:
-        self._deadline = time.monotonic() + _DRIVER_SECONDS
-        self._answer, theirs = os.pipe()
-        self._pid: int | None = None
-        command = [sys.executable, "-P", "-m", "executor_api.processes.gpu", proc]
-        nowhere = ((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 2))
-        with suppress(OSError):  # no process can be started
-            self._pid = os.posix_spawn(
-                sys.executable, command, os.environ, file_actions=[*nowhere, (os.POSIX_SPAWN_DUP2, theirs, 1)]
-            )
-        os.close(theirs)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._answer)
-        if self._pid is None:
-            return
-        os.kill(self._pid, signal.SIGKILL)
-        deadline = time.monotonic() + _BURIAL_SECONDS  # one in D state is left to init
-        while os.waitpid(self._pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
-            time.sleep(_PAUSE)
-
-    def answer(self) -> dict[str, Any] | None:
-        """What it says; None if that does not come."""
-        import json  # noqa: PLC0415 - only where there are GPUs
-
-        if self._pid is None:
-            return {"devices": [], "problem": "no process could be started to ask the driver"}
-        text = b""
-        while select.select([self._answer], [], [], max(0.0, self._deadline - time.monotonic()))[0]:
-            piece = os.read(self._answer, 1 << 16)
-            if not piece:
-                break
-            text += piece
-        with suppress(ValueError):
-            found: dict[str, Any] = json.loads(text)
-            return found
-        return None

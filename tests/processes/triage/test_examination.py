@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from support.proc_tree import ProcTree
 from support.sick import CLOSED_BY_PEER, DEAF, HALF_DEAD, ONE_A_SIGNAL, running
 
 from executor_api.processes.triage.examination import examine
-from executor_api.processes.triage.facts import Heed, Hog
+from executor_api.processes.triage.facts import Heed, Hog, Unanswered
 from executor_api.processes.triage.findings import find
 
 STATUS = "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nSigBlk:\t0\nSigIgn:\t0\nSigCgt:\t0000000000010000\n"
@@ -219,8 +221,19 @@ def test_gpu_memory_is_told_by_who_holds_it(tree: ProcTree, gpus: Gpus) -> None:
     (lost,) = situation.lost_memory
     assert (lost.uuid, lost.size, lost.gone) == ("GPU-0", 700, [73])
     assert [(zombie.pid, parent.pid) for zombie, parent in zip(lost.zombies, lost.parents, strict=True)] == [(72, 812)]
-    assert not situation.mute_gpu
+    assert situation.gpu_unanswered is None
     assert situation.remarks == []
+
+
+def test_gpus_are_asked_by_who_ignores_sigchld_too(tree: ProcTree, gpus: Gpus) -> None:
+    """As a program may be that triage is started from: the kernel then collects who asks, and its answer counts."""
+    gpus.say("device 0 8000000000", "process 0 73 400")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        situation = examine(str(tree), cgroups=None)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert [lost.gone for lost in situation.lost_memory] == [[73]]
 
 
 def test_from_a_container_nobody_is_accused(tree: ProcTree, gpus: Gpus) -> None:
@@ -235,14 +248,51 @@ def test_from_a_container_nobody_is_accused(tree: ProcTree, gpus: Gpus) -> None:
 
 
 def test_a_driver_that_does_not_answer_costs_its_deadline_only(tree: ProcTree, gpus: Gpus) -> None:
-    """It is told to be mute, who has its devices open is told all the same, and nothing of the question is left."""
+    """It still waits, who has its devices open is told all the same, and nothing of the question is left."""
     train = tree.add(70, "python", parent=812)
     (train / "fd").mkdir()
     (train / "fd/3").symlink_to("/dev/nvidia0")
     gpus.say("device 0 8000000000", "hang")
     situation = examine(str(tree), cgroups=None)
-    assert (situation.mute_gpu, [holder.process.pid for holder in situation.gpu]) == (True, [70])
+    assert [holder.process.pid for holder in situation.gpu] == [70]
+    assert situation.gpu_unanswered == Unanswered(f"{sys.executable} -P -m executor_api.processes.gpu {tree}")
     eventually(lambda: not any("executor_api.processes.gpu" in child.cmdline() for child in _children()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_who_crashes_on_asking_the_driver_tells_by_which_signal(tree: ProcTree, gpus: Gpus, number: int) -> None:
+    """That is no driver that does not answer; nothing of the question is left."""
+    before = set(psutil.Process().children())
+    gpus.say("device 0 8000000000", f"die {int(number)}")
+    found = examine(str(tree), cgroups=None).gpu_unanswered
+    assert found is not None
+    assert (found.signal, found.error) == (number, "")
+    assert set(psutil.Process().children()) <= before
+
+
+@pytest.mark.parametrize(
+    ("binding", "error"),
+    [
+        ("raise RuntimeError('half installed')", "RuntimeError: half installed"),
+        ("import os; os._exit(3)", "exit code 3, without an answer"),
+    ],
+)
+def test_an_error_of_who_asks_the_driver_is_told_in_its_words(
+    tree: ProcTree,
+    gpus: Gpus,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    binding: str,
+    error: str,
+) -> None:
+    """A binding that is broken is named with its error, and who ends without a word with its exit code."""
+    folder = tmp_path_factory.mktemp("binding")
+    (folder / "pynvml.py").write_text(binding)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path]))
+    gpus.say("device 0 8000000000")
+    found = examine(str(tree), cgroups=None).gpu_unanswered
+    assert found is not None
+    assert (found.signal, found.error) == (None, error)
 
 
 def _children() -> list[psutil.Process]:

@@ -17,6 +17,7 @@ from executor_api.processes.triage.facts import (
     LostMemory,
     Situation,
     Stuck,
+    Unanswered,
 )
 from executor_api.processes.triage.finding import Finding, Severity
 from executor_api.processes.triage.findings import find, main_culprit
@@ -266,8 +267,27 @@ def test_memory_of_the_dead_is_critical() -> None:
     zombie = only(lost_memory=[LostMemory("GPU-1", "L4", 1 << 20, [], [Identity(13, "python", "Z", 812)], [AGENT])])
     assert zombie.what == "1 MiB of GPU L4 (GPU-1) held for zombie 13"
     assert (zombie.culprit, zombie.do) == (AGENT, f"{restart_command(AGENT)}  # if it stays: {gone.do}")
-    found = find(situation(mute_gpu=True, gpu=[GpuHolder(AGENT, [], 3 << 20)]))
+    found = find(situation(gpu_unanswered=Unanswered("ask"), gpu=[GpuHolder(AGENT, [], 3 << 20)]))
     assert [finding.what for finding in found] == ["the GPU driver does not answer", "3 MiB of a GPU in use"]
+
+
+@pytest.mark.parametrize(
+    ("found", "severity", "what", "do"),
+    [
+        (Unanswered("ask"), Severity.CRITICAL, "the GPU driver does not answer", "dmesg | grep -i -E 'xid"),
+        (Unanswered("ask", signal=11), Severity.WARNING, "who asked the driver crashed with SIGSEGV", "nvidia-smi  #"),
+        (Unanswered("ask", signal=9), Severity.WARNING, "was ended by SIGKILL", "dmesg | grep -i -E 'oom"),
+        (Unanswered("ask", signal=15), Severity.WARNING, "was ended by SIGTERM", "executor-api triage  #"),
+        (Unanswered("ask", signal=35), Severity.WARNING, "was ended by signal 35", "executor-api triage  #"),
+        (Unanswered("ask", error="\x1b[2Jno"), Severity.WARNING, "GPU memory could not be read: ?[2Jno", "ask  #"),
+    ],
+)
+def test_only_a_driver_that_is_silent_is_said_to_be(found: Unanswered, severity: Severity, what: str, do: str) -> None:
+    """A crash, an end from outside and an error of who asks it are told apart, each with what to type."""
+    finding = only(gpu_unanswered=found)
+    assert finding.severity == severity
+    assert finding.what.endswith(what)
+    assert finding.do.startswith(do)
 
 
 def test_names_cannot_steer_the_terminal() -> None:
