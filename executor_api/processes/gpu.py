@@ -58,8 +58,13 @@ class Device(NamedTuple):
 
     @property
     def lost_bytes(self) -> int:
-        """Held for processes that have ended: gone or zombies."""
+        """Held for processes that have ended: gone or zombies. 0 as well where the driver does not tell how much."""
         return sum(holder.used_bytes or 0 for holder in self.holders if holder.has_ended)
+
+    @property
+    def ended_holders(self) -> int:
+        """How many of those the driver lists."""
+        return sum(holder.has_ended for holder in self.holders)
 
 
 class GpuReading(NamedTuple):

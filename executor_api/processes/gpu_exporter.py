@@ -52,6 +52,11 @@ class GpuMetrics(Collector):
                 "Of that, held for processes that have ended: gone, or zombies.",
                 [device.lost_bytes for device in devices],
             ),
+            (
+                "agent_gpu_ended_holders",
+                "Processes that have ended, and that the driver still lists.",
+                [device.ended_holders for device in devices],
+            ),
         ):
             family = GaugeMetricFamily(name, text, labels=["uuid"])
             for device, figure in zip(devices, figures, strict=True):

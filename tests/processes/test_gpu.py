@@ -190,8 +190,14 @@ def test_a_driver_that_comes_later_is_found(gpus: Gpus, proc: ProcTree) -> None:
 
 
 def test_the_monitor_exports_memory_of_the_dead(gpus: Gpus, proc: ProcTree) -> None:
-    """Each device by its id: its size, what is in use of it, and what is held for a process that has ended."""
-    gpus.say("device 0 8000000000", "device 1 8000000000", "used 1 500", "process 1 14 400")
+    """Each device by its id: its size, what is in use of it, and what is held for processes that have ended.
+
+    Of one of them the driver does not tell how much: it is counted all the same.
+    """
+    gpus.say(
+        *("device 0 8000000000", "device 1 8000000000", "used 1 500"),
+        *("process 1 14 400", f"process 0 15 {2**64 - 1}"),
+    )
     found = _exported(proc, gpus.environ)
     assert {name: value for name, value in found.items() if "timestamp" not in name[0]} == {
         ("agent_gpu_memory_bytes", "GPU-0"): 8e9,
@@ -200,6 +206,8 @@ def test_the_monitor_exports_memory_of_the_dead(gpus: Gpus, proc: ProcTree) -> N
         ("agent_gpu_memory_used_bytes", "GPU-1"): 500,
         ("agent_gpu_memory_lost_bytes", "GPU-0"): 0,
         ("agent_gpu_memory_lost_bytes", "GPU-1"): 400,
+        ("agent_gpu_ended_holders", "GPU-0"): 1,
+        ("agent_gpu_ended_holders", "GPU-1"): 1,
     }
     assert time.time() - found["agent_gpu_last_reading_timestamp_seconds", None] < 60
 
