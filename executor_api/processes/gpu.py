@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from executor_api.processes.amd import read_amd
 from executor_api.processes.gpu_memory import Memory
-from executor_api.processes.nvidia import Nvidia
+from executor_api.processes.nvidia import Found, Nvidia
 from executor_api.processes.process_table import PROC, STUCK, ZOMBIE, read_process
 
 SYS = "/sys"
@@ -74,6 +74,10 @@ class GpuReading(NamedTuple):
     problem: str = ""
     absent: bool = False
     """There is nobody to ask: no driver, or no library or binding of it."""
+    number: int | None = None
+    """Whole GPUs there are, of which none is lost; None if a driver does not tell."""
+    uncounted: int = 0
+    """More that the kernel's part of NVIDIA's driver has, and its library does not, or tells to be lost."""
 
 
 class Gpus:
@@ -101,11 +105,21 @@ class Gpus:
         return again._replace(devices=tuple(_without_news(device, ended) for device in again.devices))
 
     def _look(self) -> GpuReading:
-        nvidia, sees_all = self._nvidia.read(), self._sees_the_machine()
-        found = [*nvidia.devices, *read_amd(self._sysfs)]
-        devices = tuple(self._device(memory, sees_all=sees_all) for memory in found)
-        absent = nvidia.absent and not devices
-        return GpuReading(devices, "" if nvidia.absent and devices else nvidia.problem, absent)
+        nvidia, amd, sees_all = self._nvidia.read(), list(read_amd(self._sysfs)), self._sees_the_machine()
+        devices = tuple(self._device(memory, sees_all=sees_all) for memory in (*nvidia.devices, *amd))
+        return GpuReading(
+            devices,
+            problem="" if nvidia.absent and devices else nvidia.problem,
+            absent=nvidia.absent and not devices,
+            number=None if nvidia.number is None else nvidia.number + len(amd),
+            uncounted=self._uncounted(nvidia) if sees_all else 0,  # a container may be shown more than it was given
+        )
+
+    def _uncounted(self, nvidia: Found) -> int:
+        if nvidia.absent or nvidia.number is None:
+            return 0
+        bound = sum(1 for _ in Path(self._proc, "driver/nvidia/gpus").glob("*"))
+        return max(0, bound - nvidia.number)
 
     def _device(self, memory: Memory, *, sees_all: bool) -> Device:
         holders = tuple(
@@ -147,7 +161,8 @@ def main() -> None:
         sys.stdout.write(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         raise
     devices = [device._asdict() | {"lost_bytes": device.lost_bytes} for device in reading.devices]
-    sys.stdout.write(json.dumps({"devices": devices, "problem": reading.problem}))
+    told = {"devices": devices, "problem": reading.problem, "uncounted": reading.uncounted}
+    sys.stdout.write(json.dumps(told))
 
 
 if __name__ == "__main__":

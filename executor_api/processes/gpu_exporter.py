@@ -1,6 +1,7 @@
 """What Prometheus scrapes of a machine's GPUs: the last reading. Machines without any export nothing of them.
 
-A device that a driver does not tell of any more is missing, and the time of the last whole reading stands still.
+While a driver, or one device, does not answer, the time of the last whole reading stands still. A device that is lost,
+or not counted any more, is missing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class GpuMetrics(Collector):
     def __init__(self, gpus: Gpus) -> None:
         self._gpus = gpus
         self._last = GpuReading(())
+        self._most = self._missing = 0
         self._whole_at = time.time() if gpus.has_driver else 0.0
         """At first our start, so that a driver that never answers is missed as well."""
 
@@ -41,6 +43,9 @@ class GpuMetrics(Collector):
         if self._whole_at:
             text = "When the last reading ended that told of every device, or the monitor began to read."
             yield GaugeMetricFamily("agent_gpu_last_reading_timestamp_seconds", text, value=self._whole_at)
+        if self._most:
+            text = "GPUs that are not there, of the most there have been since the monitor began to read."
+            yield GaugeMetricFamily("agent_gpu_missing_devices", text, value=self._missing)
         devices = self._last.devices
         if not devices:
             return
@@ -69,9 +74,12 @@ class GpuMetrics(Collector):
             self._last = self._gpus.read()
         except Exception as error:  # noqa: BLE001
             self._last = GpuReading((), f"{type(error).__name__}: {error}")
+        if self._last.number is not None:
+            self._most = max(self._most, self._last.number)
+            self._missing = self._most - self._last.number
         if self._last.absent:
             self._whole_at = 0.0  # a container that was not given the driver's library misses nothing
-        elif self._last.devices and not self._last.problem:
+        elif self._most and not self._last.problem:
             self._whole_at = time.time()
 
     def _run(self) -> None:

@@ -13,11 +13,15 @@ _NO_BINDING = "NVIDIA's GPUs can't be read without nvidia-ml-py; install executo
 
 
 class Found(NamedTuple):
-    """What the driver told. ``problem``: what it did not tell, and why; ``absent``: there is none to ask."""
+    """What the driver told. ``problem``: what it did not tell, and why; ``absent``: there is none to ask.
+
+    ``number``: whole GPUs that it has, and of which it does not say that they are lost; None if it does not tell.
+    """
 
     devices: tuple[Memory, ...]
     problem: str = ""
     absent: bool = False
+    number: int | None = None
 
 
 class Nvidia:
@@ -31,7 +35,7 @@ class Nvidia:
         try:
             nvml = import_module("pynvml")
         except ImportError:
-            return Found((), _NO_BINDING, absent=True)
+            return Found((), _NO_BINDING, absent=True, number=0)
         try:
             if self._nvml is None:
                 nvml.nvmlInit()
@@ -40,21 +44,23 @@ class Nvidia:
         except nvml.NVMLError as error:
             self._close()
             nobody = (nvml.NVMLError_LibraryNotFound, nvml.NVMLError_DriverNotLoaded)
-            return Found((), f"NVIDIA's driver: {error}", absent=isinstance(error, nobody))
+            absent = isinstance(error, nobody)
+            return Found((), f"NVIDIA's driver: {error}", absent, number=0 if absent else None)
         return self._read(indices)
 
     def _read(self, indices: range) -> Found:
         nvml = self._nvml
         found: list[Memory] = []
-        problems = []
+        problems, number = [], len(indices)
         for index in indices:
             try:
                 found += _devices(nvml, index)
             except nvml.NVMLError as error:
                 problems.append(f"NVIDIA's driver, of GPU {index}: {error}")
+                number -= isinstance(error, nvml.NVMLError_GpuIsLost)
         if problems:
             self._close()  # after a reset or a new driver only a new beginning helps
-        return Found(tuple(found), "; ".join(problems))
+        return Found(tuple(found), "; ".join(problems), number=number)
 
     def _close(self) -> None:
         nvml, self._nvml = self._nvml, None

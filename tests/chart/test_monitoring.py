@@ -68,7 +68,7 @@ class _OneGpu(Gpus):
     """A machine that has one."""
 
     def read(self) -> GpuReading:
-        return GpuReading((Device("GPU-1", "H100", 80, 40, ()),))
+        return GpuReading((Device("GPU-1", "H100", 80, 40, ()),), number=1)
 
 
 def _of_gpus() -> list[Metric]:

@@ -208,6 +208,7 @@ def test_the_monitor_exports_memory_of_the_dead(gpus: Gpus, proc: ProcTree) -> N
         ("agent_gpu_memory_lost_bytes", "GPU-1"): 400,
         ("agent_gpu_ended_holders", "GPU-0"): 1,
         ("agent_gpu_ended_holders", "GPU-1"): 1,
+        ("agent_gpu_missing_devices", None): 0,
     }
     assert time.time() - found["agent_gpu_last_reading_timestamp_seconds", None] < 60
 
@@ -230,7 +231,7 @@ class Answers(gpu.Gpus):
 def test_the_time_stands_still_while_a_device_is_missing() -> None:
     """Without GPUs there is no time; after a reading that lacks a device, it is still that of the last whole one."""
     device, problem = Device("GPU-0", "x", 8, 4, ()), "GPU 1: GPU is lost"
-    whole = GpuReading((device,))
+    whole = GpuReading((device,), number=2)
     metrics = GpuMetrics(
         Answers(GpuReading((), "no driver"), whole, GpuReading((device,), problem), GpuReading((), problem))
     )
@@ -250,7 +251,7 @@ def test_a_driver_that_never_answers_has_a_time_all_the_same(tmp_path: Path) -> 
     """It is loaded, so the monitor's own start counts, from which an alert reckons; errors end nothing."""
     (tmp_path / "driver/nvidia").mkdir(parents=True)
     metrics = GpuMetrics(
-        Answers(RuntimeError("mismatch"), GpuReading((Device("GPU-0", "x", 8, 4, ()),)), proc=str(tmp_path))
+        Answers(RuntimeError("mismatch"), GpuReading((Device("GPU-0", "x", 8, 4, ()),), number=1), proc=str(tmp_path))
     )
     registry = CollectorRegistry()
     registry.register(metrics)
@@ -259,6 +260,42 @@ def test_a_driver_that_never_answers_has_a_time_all_the_same(tmp_path: Path) -> 
     assert registry.get_sample_value("agent_gpu_last_reading_timestamp_seconds") == began is not None
     metrics.look()
     assert registry.get_sample_value("agent_gpu_memory_used_bytes", {"uuid": "GPU-0"}) == 4
+
+
+EXPORTER = """
+import sys
+from prometheus_client import CollectorRegistry
+from executor_api.processes.gpu import Gpus
+from executor_api.processes.gpu_exporter import GpuMetrics
+
+metrics, registry = GpuMetrics(Gpus(sys.argv[1])), CollectorRegistry()
+registry.register(metrics)
+for _ in sys.stdin:
+    metrics.look()
+    print(registry.get_sample_value("agent_gpu_missing_devices"), flush=True)
+"""
+"""A program that exports GPUs, and reads them whenever it is asked to."""
+
+
+def test_a_gpu_that_the_driver_does_not_count_any_more_is_missing(gpus: Gpus, proc: ProcTree) -> None:
+    """Lost at first, then not even counted after a new beginning; back, it is missing no more, and never in between.
+
+    While the driver refuses, what is known stays; when it is unloaded, all are missing.
+    """
+    both = ("device 0 1000", "device 1 2000")
+    steps = (both, (*both, "lost 1"), both[:1], both[:1], ("fail 999",), both, ("fail 9",), both)
+    command = [sys.executable, "-c", EXPORTER, str(proc)]
+    env = {**os.environ, **gpus.environ}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        found = []
+        for step in steps:
+            gpus.say(*step)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            found.append(float(process.stdout.readline()))
+    assert found == [0, 1, 1, 1, 1, 0, 2, 0]
 
 
 def test_who_can_not_ask_the_driver_misses_nothing(tmp_path: Path) -> None:
@@ -289,7 +326,7 @@ def _exported(proc: ProcTree, environ: dict[str, str]) -> dict[tuple[str, str | 
             assert process.stderr
             url = process.stderr.readline().split()[-1]
             until = time.monotonic() + 20
-            while "agent_gpu" not in (text := httpx.get(url).text):
+            while "agent_gpu_last_reading" not in (text := httpx.get(url).text):
                 assert time.monotonic() < until
                 time.sleep(0.05)
         finally:

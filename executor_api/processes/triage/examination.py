@@ -71,6 +71,7 @@ def examine(proc: str = PROC, cgroups: str | None = CGROUPS) -> Situation:
         adopted=adopted,
         gpu=gpus.holders,
         lost_memory=gpus.lost,
+        uncounted_gpus=gpus.uncounted,
         gpu_unanswered=gpus.unanswered,
         remarks=remarks,
     )

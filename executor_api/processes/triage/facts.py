@@ -162,6 +162,8 @@ class Situation:
     """The most frequent kind of orphans, where there are many."""
     gpu: Sequence[GpuHolder] = ()
     lost_memory: Sequence[LostMemory] = ()
+    uncounted_gpus: int = 0
+    """NVIDIA's that the kernel's driver has, and that its library does not count or tells to be lost."""
     gpu_unanswered: Unanswered | None = None
     """Set where drivers were asked, and there is no answer."""
     remarks: Sequence[str] = ()

@@ -14,9 +14,14 @@ _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal
 
 
 def gpu_findings(situation: Situation) -> Iterator[Finding]:
-    """Drivers that did not answer, memory of the dead, and who lives on it."""
+    """Drivers that did not answer, GPUs that are lost, memory of the dead, and who lives on it."""
     if situation.gpu_unanswered is not None:
         yield _unanswered(situation.gpu_unanswered)
+    if situation.uncounted_gpus:
+        what = f"{situation.uncounted_gpus} of NVIDIA's GPUs can't be used, though the kernel's driver has them"
+        who = "lost from the bus, or did not start; or this container was not given them"
+        do = "dmesg | grep -i -E 'xid|nvrm' | tail  # drain this machine, and reboot; what stays away is broken"
+        yield Finding("gpu", Severity.CRITICAL, what, who, do)
     yield from map(_lost, situation.lost_memory)
     yield from map(_gpu, situation.gpu)
 

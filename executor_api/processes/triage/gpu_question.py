@@ -51,7 +51,7 @@ class GpuQuestion:
         import json  # noqa: PLC0415 - only where there are GPUs
 
         if self._pid is None:
-            return {"devices": [], "problem": "no process could be started to ask the driver"}
+            return {"devices": [], "problem": "no process could be started to ask the driver", "uncounted": 0}
         with suppress(ValueError):
             found: dict[str, Any] = json.loads(self._words())
             return Unanswered(self._command, error=found["error"]) if "error" in found else found

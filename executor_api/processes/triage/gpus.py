@@ -19,12 +19,16 @@ _COMPUTING = Path("/sys/class/kfd/kfd/proc")
 
 
 class GpuSight(NamedTuple):
-    """What was seen of them. ``unanswered``: drivers were asked, and there is no answer."""
+    """What was seen of them. ``unanswered``: drivers were asked, and there is no answer.
+
+    ``uncounted``: as in `executor_api.processes.gpu.GpuReading`.
+    """
 
     holders: list[GpuHolder]
     lost: list[LostMemory]
     remarks: list[str]
     unanswered: Unanswered | None = None
+    uncounted: int = 0
 
 
 def look_at_gpus(pids: Sequence[int], details: Details) -> GpuSight:
@@ -37,10 +41,12 @@ def look_at_gpus(pids: Sequence[int], details: Details) -> GpuSight:
         reading = question.answer()
     if isinstance(reading, Unanswered):
         holders = [GpuHolder(details.identity(pid), links) for pid, links in devices.items()]
-        return GpuSight(holders, [], remarks, reading)
+        return GpuSight(holders, [], remarks, unanswered=reading)
     if reading["problem"]:
         remarks.append(f"GPU memory: {reading['problem']}")
-    return GpuSight(_holders(devices, reading, details), list(_lost(reading, details)), remarks + _unknown(reading))
+    remarks += _unknown(reading)
+    holders, lost = _holders(devices, reading, details), list(_lost(reading, details))
+    return GpuSight(holders, lost, remarks, uncounted=reading["uncounted"])
 
 
 def _open_devices(pids: Sequence[int], details: Details) -> tuple[dict[int, list[str]], list[str]]:

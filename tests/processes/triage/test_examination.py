@@ -236,6 +236,16 @@ def test_gpus_are_asked_by_who_ignores_sigchld_too(tree: ProcTree, gpus: Gpus) -
     assert [lost.gone for lost in situation.lost_memory] == [[73]]
 
 
+def test_gpus_that_only_the_kernel_has_are_told(tree: ProcTree, gpus: Gpus) -> None:
+    """Of four, one is lost and one is not counted; in a container, which may be shown more than it has, none is."""
+    for number in range(4):
+        (tree.folder / f"driver/nvidia/gpus/0000:0{number}:00.0").mkdir(parents=True)
+    gpus.say("device 0 1000", "device 1 1000", "device 2 1000", "lost 2")
+    assert examine(str(tree), cgroups=None).uncounted_gpus == 2
+    tree.add(2, "sh")
+    assert examine(str(tree), cgroups=None).uncounted_gpus == 0
+
+
 def test_from_a_container_nobody_is_accused(tree: ProcTree, gpus: Gpus) -> None:
     """Where the machine's processes can't be seen, pids that the driver lists are told as what they are: numbers."""
     tree.add(2, "sh")
