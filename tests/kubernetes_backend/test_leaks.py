@@ -107,6 +107,18 @@ async def test_a_node_is_left_as_long_as_the_job_is_there(world: World) -> None:
     assert leaks.nodes == set()
 
 
+async def test_a_service_that_starts_when_the_pod_is_gone_learns_the_node_from_the_job(world: World) -> None:
+    """As after a drain: the Job itself names its node, until it goes."""
+    leaking = await leak(world, await world.pooled(WITH_GPU))
+    await world.api.objects.remove("pods", (await world.pod(leaking))["metadata"]["name"])
+    restarted = await world.pooled(WITH_GPU)
+    await until(lambda: problems(restarted, "gpu"))
+    (said,) = problems(restarted, "gpu")
+    assert said.startswith("it keeps off node node-1, ")
+    await world.api.objects.remove("jobs", leaking)
+    await until(lambda: problems(restarted, "gpu") == ())
+
+
 async def test_a_mended_node_is_used_again(world: World) -> None:
     """Once the Job of the leak is gone, what found no other node is made anew, for any node."""
     backend = await world.pooled(WITH_GPU)

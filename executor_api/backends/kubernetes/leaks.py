@@ -15,6 +15,7 @@ QUARANTINE_SECONDS = 600
 """How long pools keep off a node. It may have mended by then; if not, what the next call there leaves is found, too."""
 
 _LABEL = f"/metadata/labels/{names.GPU_LEAK.replace('/', '~1')}"
+_NODE = f"/metadata/annotations/{names.GPU_LEAK_NODE.replace('/', '~1')}"
 
 
 class Leaks:
@@ -34,8 +35,8 @@ class Leaks:
             return
         if not job.leaky or job.gone:
             self._nodes.pop(job.name, None)
-        elif pod is not None and pod.node:
-            self._nodes[job.name] = pod.node
+        elif node := job.leaked_on or (pod is not None and pod.node):
+            self._nodes[job.name] = node
 
     def make_unfit(self, job: JobSnapshot, pod: PodSnapshot | None) -> bool:
         """Whether a sandbox that waits is on such a node, or still keeps off one that is none any more."""
@@ -54,10 +55,11 @@ class Leaks:
         )
 
 
-def mark_operations() -> list[Mapping[str, Any]]:
-    """The JSON patch that keeps the Job of such a call, as no pool's and no tenant's any more."""
+def mark_operations(node: str | None) -> list[Mapping[str, Any]]:
+    """The JSON patch that keeps the Job of such a call on this node, as no pool's and no tenant's any more."""
     return [
         {"op": "add", "path": _LABEL, "value": "true"},
+        *([{"op": "add", "path": _NODE, "value": node}] if node else []),
         {"op": "add", "path": f"/metadata/labels/{names.STATE.replace('/', '~1')}", "value": JobState.CLAIMED},
         {"op": "add", "path": "/spec/ttlSecondsAfterFinished", "value": QUARANTINE_SECONDS},
     ]

@@ -21,7 +21,9 @@ KEEPS_OFF = "executor-api/keeps-off"
 """Annotation of a Job: nodes, separated by commas, that its pod must not or should not run on."""
 GPU_LEAK = "executor-api/gpu-leak"
 """Label of a Job, ``"true"``: GPU memory of its call did not come back. As long as it is there, pools keep off its
-pod's node."""
+node."""
+GPU_LEAK_NODE = "executor-api/gpu-leak-node"
+"""Annotation of such a Job: which node that is, for a service that starts when its pod is gone."""
 KEEP_FINISHED = "executor-api/keep-finished"
 """Annotation of a Job, ``"true"``: leave it to its TTL when it is finished."""
 

@@ -202,7 +202,7 @@ class KubernetesSandbox:
         self._released = True
         if await self._ties.kept(sound=sound):
             return
-        marked = leaky and await self._cluster.patch_job(self._identity.job, mark_operations())
+        marked = leaky and await self._cluster.patch_job(self._identity.job, mark_operations(self.details.node))
         if marked or (self._identity.keep_finished and self.pod is not None):
             await self._tell_done()
             return

@@ -116,6 +116,7 @@ class JobSnapshot:
     suspended: bool = False
     has_gpus: bool = False  # of its own
     leaky: bool = False  # their memory has not come back
+    leaked_on: str = ""  # the node of that; empty if only its pod tells
     keeps_off: frozenset[str] = frozenset()  # nodes
     gone: bool = False
 
@@ -186,6 +187,7 @@ def parse_job(job: Raw) -> JobSnapshot:
         suspended=bool(job["spec"].get("suspend")),
         has_gpus=any(item["name"] == GPUS_ENV for item in runner.get("env") or ()),
         leaky=names.GPU_LEAK in labels,
+        leaked_on=annotations.get(names.GPU_LEAK_NODE, ""),
         keeps_off=frozenset(filter(None, annotations.get(names.KEEPS_OFF, "").split(","))),
     )
 
