@@ -91,10 +91,12 @@ class OpenTelemetry:
         if not root.is_recording():
             return
         within = trace.set_span_in_context(root)
-        for number, phase in enumerate(tree.phases):
-            self._ids.span_id = own_span_id(execution.id, f"{number} {phase.name}")
-            _end(self._tracer.start_span(phase.name, within, start_time=_nanoseconds(phase.start)), phase)
-        _end(root, tree.root)
+        try:
+            for number, phase in enumerate(tree.phases):
+                self._ids.span_id = own_span_id(execution.id, f"{number} {phase.name}")
+                _end(self._tracer.start_span(phase.name, within, start_time=_nanoseconds(phase.start)), phase)
+        finally:  # phases that were sent are below it
+            _end(root, tree.root)
 
     async def reaches_collector(self) -> bool:
         """Whether it takes what is sent there, which is nothing this time."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.sampling import ParentBased, SamplingResult
 from support.collector import Collector, Seen, tracing
 from support.house import House, ended, submission
 from support.reports import report
@@ -142,6 +143,43 @@ async def test_a_waiting_call_that_another_life_ran(house: House, collector: Col
     assert names(below) == ["queue", "claim", "create", "record", "dispatch", "run", "collect", "settle"]
     assert top.events == ("taken_up",)
     assert top.start == pytest.approx(second.created_at, abs=1e-3)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the spans at which the SDK's sampler fails."""
+    sound, at = ParentBased.should_sample, set[str]()
+
+    def should_sample(self: ParentBased, context: Any, trace_id: int, name: str, *rest: Any) -> SamplingResult:
+        if name in at:
+            raise RuntimeError(f"no decision on {name}")
+        return sound(self, context, trace_id, name, *rest)
+
+    monkeypatch.setattr(ParentBased, "should_sample", should_sample)
+    return at
+
+
+async def test_a_sampler_that_fails_costs_a_call_its_trace_only(
+    house: House, collector: Collector, failing: set[str]
+) -> None:
+    """The call succeeds and its code is told the caller's place; the next one is traced as ever."""
+    failing.add("execute_tool plot")
+    service = await house.open()
+    request = submission(labels={"gen_ai.tool.name": "plot"}).request
+    unseen = await ended(service, Submission(request=request, trace=TraceContext(PARENT, "a=1")))
+    _, below = await spans(collector, await ended(service, submission()))
+    assert (unseen.status, len(below), len(collector.by_trace())) == (Status.SUCCEEDED, 8, 1)
+    (call,) = house.sandbox(unseen).calls
+    assert (call["env"]["TRACEPARENT"], call["env"]["TRACESTATE"]) == (PARENT, "a=1")
+
+
+async def test_a_sampler_that_fails_at_a_phase_leaves_the_call(
+    house: House, collector: Collector, failing: set[str]
+) -> None:
+    """Its span is there and has an end, with the phases before that one."""
+    failing.add("record")
+    top, below = await spans(collector, await ended(await house.open(), submission()))
+    assert (names(below), top.failed) == (["queue", "claim", "create"], False)
 
 
 async def test_a_trace_that_its_caller_does_not_record(house: House, collector: Collector) -> None:
