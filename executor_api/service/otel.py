@@ -6,6 +6,7 @@ Where it is, and all else, is said by the SDK's own ``OTEL_*`` variables.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -34,12 +35,15 @@ FLUSH_SECONDS = 2.0
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
+_DELAY, _QUEUE, _BATCH = "OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+_MOST = 2**31 - 1
 
 
 class OpenTelemetry:
     """Sends spans from a thread of its own. Those that can't be sent are lost: no call waits for a collector.
 
-    ``environ`` is only checked: the SDK reads the process's own. Raises `ConfigurationError`.
+    Of ``environ`` only ``OTEL_BSP_*`` is followed, and the rest checked: the SDK reads the process's own.
+    Raises `ConfigurationError`.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -50,7 +54,7 @@ class OpenTelemetry:
         try:
             _check(environ)
             self._exporter = OTLPSpanExporter()
-            self._processor = BatchSpanProcessor(self._exporter)
+            self._processor = _processor(self._exporter, environ)
         except ValueError as error:
             raise ConfigurationError(f"tracing can't be set up: {error}; see the OTEL_* variables") from None
         provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
@@ -157,6 +161,26 @@ def _end(span: trace.Span, made: spans.Span) -> None:
 
 def _nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
+
+
+def _processor(exporter: OTLPSpanExporter, environ: Mapping[str, str]) -> BatchSpanProcessor:
+    """With the SDK's own defaults, but batches never larger than the queue. Raises `ConfigurationError`."""
+    delay, queue = _number(environ, _DELAY, 5000), _number(environ, _QUEUE, 2048)
+    batch = _number(environ, _BATCH, min(512, queue))
+    if batch > queue:
+        raise ConfigurationError(
+            f"{_BATCH} is {batch}, and {_QUEUE} {queue}: set it to {queue} at most, or leave it out"
+        )
+    return BatchSpanProcessor(exporter, queue, delay, batch)
+
+
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    value = environ.get(name) or str(default)
+    if not re.fullmatch("[0-9]{1,10}", value) or not 1 <= int(value) <= _MOST:
+        raise ConfigurationError(
+            f"{name} must be a whole number from 1 to {_MOST}, not {value!r}; left out, it is {default}"
+        )
+    return int(value)
 
 
 def _check(environ: Mapping[str, str]) -> None:

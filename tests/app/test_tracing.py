@@ -141,9 +141,10 @@ def test_no_call_is_the_worse_for_a_collector_that_keeps_silent(tmp_path: Path) 
 
 
 def test_the_last_spans_are_sent_before_the_service_is_gone(tmp_path: Path) -> None:
-    """Those that wait for their batch are flushed."""
+    """Those that wait for their batch are flushed, from a queue that is smaller than a batch usually is, too."""
     with Collector() as collector:
-        with traced(tmp_path, collector.url, OTEL_BSP_SCHEDULE_DELAY="600000") as service:
+        lasting = {"OTEL_BSP_SCHEDULE_DELAY": "600000", "OTEL_BSP_MAX_QUEUE_SIZE": "100"}
+        with traced(tmp_path, collector.url, **lasting) as service:
             answer = execute(service, {"code": "print(1)"})
             assert collector.spans() == []
         assert service.process.returncode == 0
@@ -192,7 +193,15 @@ def _diagnosed(**environ: str) -> dict[str, str]:
         ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is 'http/json'"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"}, "tracing can't be set up: Invalid IPv6 URL"),
-        ({"OTEL_BSP_SCHEDULE_DELAY": "0"}, "tracing can't be set up: schedule_delay"),
+        (
+            {"OTEL_BSP_SCHEDULE_DELAY": "0"},
+            "OTEL_BSP_SCHEDULE_DELAY must be a whole number from 1 to 2147483647, not '0'",
+        ),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "many"}, "OTEL_BSP_MAX_QUEUE_SIZE must be a whole number"),
+        (
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "101"},
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE is 101, and OTEL_BSP_MAX_QUEUE_SIZE 100: set it to 100 at most",
+        ),
         ({}, "pip install 'executor-api[tracing]'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -109,7 +110,7 @@ async def tracing(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Collec
     with Collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-        found = OpenTelemetry({})
+        found = OpenTelemetry(os.environ)
         yield collector, found
         await found.close()
 
