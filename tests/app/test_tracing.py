@@ -140,6 +140,18 @@ def test_no_call_is_the_worse_for_a_collector_that_keeps_silent(tmp_path: Path) 
     assert service.process.returncode == 0
 
 
+def test_a_service_that_stops_waits_for_no_silent_collector(tmp_path: Path) -> None:
+    """It took a connection and says nothing: the process is gone before the SDK by itself would give up, after 30 s."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.settimeout(60)
+        with traced(tmp_path, url, OTEL_EXPORTER_OTLP_TIMEOUT="600") as service:
+            assert execute(service, {"code": "print(1)"})["stdout"] == "1\n"
+            with listener.accept()[0]:
+                service.process.terminate()
+                assert service.process.wait(25) == 0
+
+
 def test_the_last_spans_are_sent_before_the_service_is_gone(tmp_path: Path) -> None:
     """Those that wait for their batch are flushed, from a queue that is smaller than a batch usually is, too."""
     with Collector() as collector:
