@@ -23,8 +23,6 @@ _PHASES: dict[str, str] = {
     Point.SETTLED: "settle",
 }
 """The phase that begins at a point. It ends where the next begins, so nothing is counted twice."""
-_WITHOUT_US = ("dispatch", "run")
-"""Phases that go on while no service drives the execution."""
 _LABELS = (
     "gen_ai.agent.id",
     "gen_ai.agent.name",
@@ -101,8 +99,8 @@ def _stretches(points: Sequence[tuple[str, float]]) -> list[Span]:
     phase, since = "", 0.0
     for point, at in points:
         following = _PHASES.get(point, "")
-        if following == phase or (point == Point.TAKEN_UP and phase in _WITHOUT_US):
-            continue
+        if following == phase or (point == Point.TAKEN_UP and phase == "run"):
+            continue  # a run goes on while no service drives it
         if phase and (phase == "queue" or point != Point.TAKEN_UP):  # of others nobody saw how long they went on
             taken = phase != "dispatch" or point != Point.ADMITTED
             spans.append(Span(phase, since, at, error="" if taken else NOT_TAKEN))

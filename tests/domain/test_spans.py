@@ -144,6 +144,12 @@ def test_what_a_replica_was_doing_when_it_was_lost_has_no_span() -> None:
     assert found.root.error == "timeout"
 
 
+def test_a_call_whose_replica_was_lost_before_it_heard_of_the_run() -> None:
+    """Nobody saw when the call was sent and when it arrived: between the sandbox and the run there is no span."""
+    found = tree(execution(), (*WARM[:4], (Point.TAKEN_UP, 4.5), *SEEN[5:]))
+    assert [span.name for span in found.phases] == ["queue", "claim", "run", "collect", "settle"]
+
+
 def test_a_run_of_which_only_the_last_words_tell_is_not_blamed_on_its_dispatch() -> None:
     """The runner measured a run, so it was under way while the service took it for being sent."""
     unheard = (*WARM, (Point.SETTLED, 65.0), (Point.FINISHED, 66.0))
