@@ -17,6 +17,8 @@ CONNECT_SECONDS = 1.0
 """An address that takes longer is not reachable from here."""
 KEPT_SECONDS = 2.0
 """How long a connection is kept. No longer: that a node is lost shows at once only where a new one is made."""
+AHEAD_SECONDS = 0.5
+"""The same for one that was made ahead of its request, which then may be the sandbox's only call."""
 _MOST_UNREAD = 256 * 1024
 """With so many bytes that nobody has taken yet, no more are read."""
 
@@ -55,7 +57,7 @@ class Lines:
             await line.send(request, silence_seconds)
             yield line
         finally:
-            self._keep(host, line)
+            self._keep(host, line, self._kept_seconds)
 
     def close(self) -> None:
         """Close those that are kept."""
@@ -66,7 +68,7 @@ class Lines:
 
     async def _approach(self, host: str) -> NotConnectedError | None:
         try:
-            self._keep(host, await self._connected(host))
+            self._keep(host, await self._connected(host), min(AHEAD_SECONDS, self._kept_seconds))
         except NotConnectedError as error:
             return error  # for the request, if there will be one
         return None
@@ -79,10 +81,10 @@ class Lines:
             raise error
         return self._take(host)
 
-    def _keep(self, host: str, line: Line) -> None:
+    def _keep(self, host: str, line: Line, seconds: float) -> None:
         if line.is_free and host not in self._kept:
             self._kept[host] = line
-            line.rest(self._kept_seconds)
+            line.rest(seconds)
         else:
             line.close()
 
