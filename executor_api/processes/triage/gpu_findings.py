@@ -19,9 +19,9 @@ def gpu_findings(situation: Situation) -> Iterator[Finding]:
         yield _unanswered(situation.gpu_unanswered)
     if situation.uncounted_gpus:
         what = f"{situation.uncounted_gpus} of NVIDIA's GPUs can't be used, though the kernel's driver has them"
-        who = "lost from the bus, or did not start; or this container was not given them"
-        do = "dmesg | grep -i -E 'xid|nvrm' | tail  # drain this machine, and reboot; what stays away is broken"
-        yield Finding("gpu", Severity.CRITICAL, what, who, do)
+        who = "lost from the bus, or did not start; or kept from us on purpose: not given to us, or NVreg_ExcludedGpus"
+        do = "dmesg | grep -i -E 'xid|nvrm' | tail  # if lost: drain this machine and reboot; what stays away is broken"
+        yield Finding("gpu", Severity.WARNING, what, who, do)
     yield from map(_lost, situation.lost_memory)
     yield from map(_gpu, situation.gpu)
 
