@@ -47,6 +47,20 @@ class Timeline:
         if not self._passed or self._passed[-1][0] != point:
             self._passed.append((point, self._epoch + now))
 
+    def date_start(self, report: Report) -> None:
+        """Date the start back by what the report has measured since: the word of it waits for company on its way."""
+        dispatched, running, reported = map(self._marks.get, (Point.DISPATCHED, Point.RUNNING, Point.REPORTED))
+        if dispatched is None or running is None or reported is None:
+            return
+        began = max(dispatched, reported - (report["run_ms"] + report["collect_ms"]) / 1000)
+        if began >= running:
+            return
+        self._marks[Point.RUNNING] = began
+        self._passed = [
+            (point, self._epoch + began if point == Point.RUNNING and at == self._epoch + running else at)
+            for point, at in self._passed
+        ]
+
     def between(self, earlier: Point, later: Point) -> float | None:
         """Milliseconds from one point to the other; None if it did not pass both in this process."""
         if earlier not in self._marks or later not in self._marks:

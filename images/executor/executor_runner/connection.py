@@ -18,7 +18,9 @@ MAX_HEAD = 32 * 1024
 MAX_BODY = 96 * 1024 * 1024
 PATIENCE_SECONDS = 20.0
 """How long the peer may take to bring a request, and to close when it has its answer."""
-_READ = 256 * 1024
+_READ = 64 * 1024
+"""Bytes of one read: what malloc serves without asking the kernel for memory each time."""
+_WRITE = 256 * 1024
 
 
 class Server(Protocol):
@@ -78,7 +80,7 @@ class Connection:
         self._flush()
 
     def stream(self, journal: Journal, offset: int, *, keep: bool = False) -> None:
-        """Send the journal from an offset on until its report; then close, or ``keep`` the connection open."""
+        """Let `pump` send the journal from an offset on to its report; then close, or ``keep`` the connection open."""
         self._journal, self._offset, self._keep = journal, offset, keep
         connection = b"keep-alive" if keep else b"close"
         self._output += (
@@ -86,13 +88,12 @@ class Connection:
             b"Transfer-Encoding: chunked\r\nConnection: " + connection + b"\r\n\r\n"
         )
         self._phase = _Phase.STREAMING
-        self.pump()
 
     def pump(self) -> None:
         """Send what the journal has for this reader, as fast as it takes it."""
         journal = self._journal
-        while journal is not None and self._phase is _Phase.STREAMING and len(self._output) < _READ:
-            data = journal.read(self._offset, _READ)
+        while journal is not None and self._phase is _Phase.STREAMING and len(self._output) < _WRITE:
+            data = journal.read(self._offset, _WRITE)
             self._offset += len(data)
             if data:
                 self._output += f"{len(data):x}\r\n".encode() + data + b"\r\n"

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 from executor_runner.connection import Connection
+from executor_runner.gathering import Gathering
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop
 from executor_runner.protocol import CALL_PATH, DONE_PATH, RETIRE_PATH, holder_text
@@ -90,9 +91,11 @@ class HttpServer:
     def _claim(self, connection: Connection, request: Request, body: bytes) -> None:
         def attach(journal: Journal) -> None:
             self.delivered = False
-            journal.add_listener(lambda _kind, _payload: self.feed_readers())  # whoever waits goes first
+            gathering = Gathering(self._loop, self.feed_readers)
+            journal.add_listener(gathering)  # whoever waits goes first
             self.on_claim(request.token, journal)
             connection.stream(journal, 0, keep=self._runner.for_reuse and request.keep_alive)
+            gathering.send_soon()  # that the call is taken, should nothing come of it for a while
 
         if self._pod and request.pod not in ("", self._pod):
             connection.answer(421, b"this is another pod than the one the call is for\n")
@@ -113,6 +116,7 @@ class HttpServer:
             connection.answer(416, b"offset beyond the journal\n")
         else:
             connection.stream(journal, int(offset))
+            connection.pump()
 
     def _cancel(self, connection: Connection, request: Request) -> None:
         if self._named_journal(connection, request) is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 
+from executor_runner.gathering import Gathering
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop
-from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.local import CANCEL, REFUSED, decode_call
 from executor_runner.runner import AlreadyClaimedError, Runner
 
@@ -15,8 +15,6 @@ _READ = 64 * 1024
 """Bytes of one read: what malloc serves without asking the kernel for memory each time."""
 _REFUSE_SECONDS = 1.0
 """How long a refusal waits for room behind a large journal; nothing else is left to do."""
-_HOLD_SECONDS = 0.005
-"""How long the word that a call has started waits for something else to say: many calls are over by then."""
 
 
 class Session:
@@ -29,7 +27,6 @@ class Session:
         self._input = bytearray()
         self._journal: Journal | None = None
         self._offset = 0
-        self._due = False
         self._over = False
         runner.on_idle_end = runner.on_retired = self._refuse_soon
         sock.settimeout(0)
@@ -67,22 +64,9 @@ class Session:
 
     def _attach(self, journal: Journal) -> None:
         self._journal, self._offset = journal, 0
-        journal.add_listener(self._on_frame)
-
-    def _on_frame(self, kind: FrameKind, _payload: bytes) -> None:
-        if kind is FrameKind.STARTED:
-            self._loop.call_later(_HOLD_SECONDS, self._send)
-        else:
-            self._send_soon()
-
-    def _send_soon(self) -> None:
-        """Once for all frames that come of one turn of the loop: each send wakes the service."""
-        if not self._due:
-            self._due = True
-            self._loop.call_later(0, self._send)
+        journal.add_listener(Gathering(self._loop, self._send))
 
     def _send(self) -> None:
-        self._due = False
         try:
             while self._journal is not None and (data := self._journal.read(self._offset, _READ)):
                 self._offset += self._sock.send(data)
@@ -100,7 +84,7 @@ class Session:
     def _refuse_soon(self) -> None:
         """There will be no (further) call; what a journal still has to say goes first."""
         self._over = True
-        self._send_soon()
+        self._loop.call_later(0, self._send)
 
     def _refuse(self) -> None:
         """A call that is on its way must not seem taken."""
