@@ -104,15 +104,21 @@ class CallRun:
 
     def child_may_have_ended(self) -> None:
         """Look at what the reaper has; to be called after every reaping."""
-        ending = self._place.reaper.endings.get(self._spare.pid)
-        self._place.reaper.endings.clear()  # orphans come by the thousand, and pids come again
-        if ending is not None and self._ending is None:
-            self._result.read()  # it may have been picked up and have ended before we looked
-            self._ending = ending
-            self._ended = time.monotonic()
+        if self._has_ended():
             self._kill()
         if self.phase is Phase.KILLED and self._place.reaper.none_left:
-            self._collect()
+            self._collect(none_left=True)
+
+    def _has_ended(self) -> bool:
+        """Take note of the child's end, once."""
+        ending = self._place.reaper.endings.get(self._spare.pid)
+        self._place.reaper.endings.clear()  # orphans come by the thousand, and pids come again
+        if ending is None or self._ending is not None:
+            return False
+        self._result.read()  # it may have been picked up and have ended before we looked
+        self._ending = ending
+        self._ended = time.monotonic()
+        return True
 
     def _prepare(self) -> Job:
         call, workspace = self._call, self._place.workspace
@@ -185,9 +191,12 @@ class CallRun:
         self.phase = Phase.KILLED
         self._later(UNKILLABLE_SECONDS, self._collect)
         self._place.reaper.reap()
-        if not (self._place.reaper.none_left and self._place.tree.adopts):
-            self._count_left_behind()
-            self._kill_again()
+        if self._place.tree.adopts and self._place.reaper.none_left:
+            self._has_ended()
+            self._collect(none_left=True)
+            return
+        self._count_left_behind()
+        self._kill_again()
         self.child_may_have_ended()
 
     def _count_left_behind(self) -> None:
@@ -209,7 +218,7 @@ class CallRun:
             timer.cancel()
         self._timers.clear()
 
-    def _collect(self) -> None:
+    def _collect(self, *, none_left: bool = False) -> None:
         """Everything is gone, or will not go: gather what it left and report."""
         if self.phase is Phase.REPORTED:
             return
@@ -219,7 +228,8 @@ class CallRun:
             self._ended = time.monotonic()
         self._pump.drain()
         self._result.close()
-        report = self._report(self._bring_back_artifacts())
+        unkillable = 0 if none_left or self._place.reaper.none_left else len(self._place.tree.pids())
+        report = self._report(self._bring_back_artifacts(), unkillable)
         if self._place.gpus is None:
             self.journal.append(FrameKind.REPORT, encode_json(report))
         else:
@@ -241,11 +251,11 @@ class CallRun:
                 skipped.append(f"{artifact.path}: {artifact.skipped}")
         return skipped
 
-    def _report(self, skipped: list[str]) -> Report:
+    def _report(self, skipped: list[str], unkillable: int) -> Report:
         if self._cause is None and self._meter.killed_for_memory(self._ending):
             self._cause, self._message = Cause.OUT_OF_MEMORY, "the kernel killed it for its memory limit"
         ending = self._ending or Ending(None, None)
-        pump, reaper = self._pump, self._place.reaper
+        pump = self._pump
         report = Report(
             version=VERSION,
             execution_id=self._call["execution_id"],
@@ -263,7 +273,7 @@ class CallRun:
             processes={
                 "left_behind": self._census[0],
                 "zombies": self._census[1],
-                "unkillable": 0 if reaper.none_left else len(self._place.tree.pids()),
+                "unkillable": unkillable,
             },
         )
         if self._call["python"] is not None:

@@ -168,9 +168,10 @@ class Runner:
 
     def _take(self, call: Call) -> None:
         self._vacant = False
-        self._renewal.before_a_call()
         self.execution_id = call["execution_id"]
         self._tenant = call["reuse"]["tenant"] if call["reuse"] is not None else None
+        if self.for_reuse:
+            self._renewal.before_a_call()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
 
