@@ -21,6 +21,7 @@ from executor_runner.protocol import CALL_PATH, DONE_PATH, TOKEN_HASH_ENV, TOKEN
 from executor_runner.protocol.frames import Frame, FrameDecoder, FrameKind
 from executor_runner.protocol.shapes import Report
 from executor_runner.protocol.tokens import token_hash
+from support.machine import eventually
 
 TOKEN = "the token of this sandbox"  # noqa: S105 - of a test
 SECONDS = 60.0
@@ -141,6 +142,7 @@ class Pod:
                 stderr=errors,
             )
         self._errors = folder / "errors"
+        self._calls = 0
         self._await_answer()
 
     @property
@@ -169,6 +171,7 @@ class Pod:
         """Claim the runner; the answer is the stream of the journal."""
         response = self.open("POST", body=json.dumps(call).encode())
         assert response.status == 200, response.read()
+        self._calls += 1
         return response
 
     def run(self, call: dict[str, Any]) -> Journal:
@@ -183,8 +186,8 @@ class Pod:
         return Journal(body)
 
     def copies(self) -> tuple[bytes, bytes]:
-        """Termination message and log. They are written behind the stream, and before anything else is answered."""
-        self.ask("GET")
+        """Termination message and log of calls that have ended. They are written behind the stream, the log later."""
+        eventually(lambda: sum(line.startswith(b"end| ") for line in self.log.read_bytes().splitlines()) == self._calls)
         return self.termination_log.read_bytes(), self.log.read_bytes()
 
     def leave(self) -> int:

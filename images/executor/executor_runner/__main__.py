@@ -72,7 +72,7 @@ class Pod:
             self.loop.call_later(DELIVERED_SECONDS, self._leave_if_delivered)
 
     def _leave(self) -> None:
-        if self._log is None or self._log.written:
+        if self._log is None or self._log.flush():
             self.loop.stop()
         else:
             self.loop.call_later(LOG_SECONDS, self.loop.stop)

@@ -12,8 +12,8 @@ from executor_runner.protocol import TERMINATION_LIMIT, podlog
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.shapes import Report
 
-_SOON = 0.02
-"""Seconds for which lines are gathered: each write wakes the container runtime, just when the call needs its node."""
+_SOON = 0.25
+"""Seconds for which lines are gathered: each write wakes the container runtime, just when calls need their node."""
 _DETAILS = ("value_json", "exception", "artifacts_skipped")
 _SHORT_MESSAGE = 200
 """Characters; one may take 14 bytes, escaped twice."""
@@ -38,17 +38,16 @@ class PodLog:
             report = cast("Report", json.loads(payload))
             self._write_termination_message(report)
             self._pending += podlog.render_end(self._token, report)
-            self._flush()
-            return
-        for line in podlog.render(kind, payload):
-            self._pending += line
+        else:
+            for line in podlog.render(kind, payload):
+                self._pending += line
         if self._pending and not self._due:
             self._due = True
             self._loop.call_later(_SOON, self._flush)
 
-    @property
-    def written(self) -> bool:
-        """True when nothing waits."""
+    def flush(self) -> bool:
+        """Write what waits, now. False if some of it must wait for whoever takes it."""
+        self._flush()
         return not self._pending
 
     def _flush(self) -> None:
