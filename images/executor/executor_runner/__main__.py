@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -9,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from executor_runner import linux
-from executor_runner.cgroup import memory_group
+from executor_runner.cgroup import MemoryGroup, memory_group
 from executor_runner.journal import Journal
 from executor_runner.loop import Loop
 from executor_runner.podlog import PodLog
 from executor_runner.preload import preload
 from executor_runner.protocol import POD_ENV, PORT, PRELOAD_ENV, TERMINATION_LOG, TOKEN_HASH_ENV
 from executor_runner.protocol.frames import FrameKind
+from executor_runner.rehearsal import rehearse
 from executor_runner.runner import Runner
 from executor_runner.server import HttpServer
 from executor_runner.signals import reset_signals
@@ -24,6 +26,8 @@ DELIVERED_SECONDS = 2.0
 """How long a runner whose report was read stays, for the reader to say that it is stored."""
 LINGER_SECONDS = 30.0
 """How long a runner stays whose report nobody has read: somebody may still take the journal up again."""
+REHEARSAL_SECONDS = 0.1
+"""When a sandbox that has no call yet is one that waits; one made for a call gets it sooner."""
 LOG_SECONDS = 2.0
 """How long the last lines of the log may take."""
 _STDOUT = 1
@@ -38,9 +42,9 @@ class Pod:
         self.loop = Loop()
         listener = _listen(int(environ.get("EXECUTOR_PORT", PORT)))
         preload(filter(None, environ.get(PRELOAD_ENV, "").split(",")))
-        root = Path(environ.get("EXECUTOR_ROOT", "/sandbox"))
+        root, group = Path(environ.get("EXECUTOR_ROOT", "/sandbox")), memory_group()
         scratch = [folder for folder in _SHARED_MEMORY if os.getpid() == 1 and folder.is_dir()]
-        self.runner = Runner(self.loop, root, environ, memory_group(), scratch, secretive=True)
+        self.runner = Runner(self.loop, root, environ, group, scratch, secretive=True)
         pod = environ.get(POD_ENV, "")
         self._server = HttpServer(self.loop, self.runner, listener, environ[TOKEN_HASH_ENV], pod)
         self._server.on_claim = self._on_claim
@@ -48,6 +52,12 @@ class Pod:
         self.runner.on_retired = self._leave_in_time
         self._termination_log = Path(environ.get("EXECUTOR_TERMINATION_LOG", TERMINATION_LOG))
         self._log: PodLog | None = None
+        self.loop.call_later(REHEARSAL_SECONDS, lambda: self._rehearse(root, group))
+
+    def _rehearse(self, root: Path, group: MemoryGroup | None) -> None:
+        if self.runner.journal is None:
+            with contextlib.suppress(OSError):  # the call will say what is wrong
+                rehearse(root / "rehearsal", group)
 
     def _on_claim(self, token: str, journal: Journal) -> None:
         if self._log is None:

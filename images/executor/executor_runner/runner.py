@@ -116,7 +116,7 @@ class Runner:
         """
         if not self._vacant or self._spare_is_dead():
             raise AlreadyClaimedError
-        call = _parse(body)
+        call = parse_call(body)
         if not self._may_follow(call["reuse"]):
             raise AlreadyClaimedError
         self._take(call)
@@ -227,8 +227,8 @@ class Runner:
         return sender != 0 and (os.getpid() == 1 or sender in self._place.tree.pids())
 
 
-def _parse(body: bytes) -> Call:
-    """Raises ``ValueError`` for what is no call."""
+def parse_call(body: bytes) -> Call:
+    """The call. Raises ``ValueError`` for what is none."""
     try:
         call = json.loads(body)
     except RecursionError:
