@@ -62,6 +62,7 @@ class Pod:
     def _on_claim(self, token: str, journal: Journal) -> None:
         if self._log is None:
             self._log = PodLog(self.loop, _STDOUT, token, self._termination_log)
+        self._log.flush()  # the call before must have its end there: else its output could pass for this one's
         journal.add_listener(self._log)
         if not self.runner.for_reuse:
             journal.add_listener(self._on_frame)

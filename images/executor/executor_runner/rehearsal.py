@@ -58,9 +58,10 @@ _CALL = Call(
 def rehearse(root: Path, group: MemoryGroup | None) -> bytes:
     """Play it and return the answer; ``root`` is a folder made for it, and removed. Raises ``OSError``."""
     workspace = Workspace(root)
-    workspace.create()
+    root.mkdir()  # what was there before would be somebody's
     with contextlib.ExitStack() as stack:
         stack.callback(workspace.remove)
+        workspace.create()
         loop = Loop()
         stack.callback(loop.close)
         null = os.open(os.devnull, os.O_WRONLY)
