@@ -27,7 +27,7 @@ DELIVERED_SECONDS = 2.0
 LINGER_SECONDS = 30.0
 """How long a runner stays whose report nobody has read: somebody may still take the journal up again."""
 REHEARSAL_SECONDS = 0.1
-"""When a sandbox that has no call yet is one that waits; one made for a call gets it sooner."""
+"""A sandbox that has no call so long after its start is most likely one that waits."""
 LOG_SECONDS = 2.0
 """How long the last lines of the log may take."""
 _STDOUT = 1
@@ -52,12 +52,12 @@ class Pod:
         self.runner.on_retired = self._leave_in_time
         self._termination_log = Path(environ.get("EXECUTOR_TERMINATION_LOG", TERMINATION_LOG))
         self._log: PodLog | None = None
-        self.loop.call_later(REHEARSAL_SECONDS, lambda: self._rehearse(root, group))
+        self.loop.call_later(REHEARSAL_SECONDS, lambda: self._rehearse(group))
 
-    def _rehearse(self, root: Path, group: MemoryGroup | None) -> None:
+    def _rehearse(self, group: MemoryGroup | None) -> None:
         if self.runner.journal is None:
-            with contextlib.suppress(OSError):  # the call will say what is wrong
-                rehearse(root / "rehearsal", group)
+            with contextlib.suppress(Exception):  # whatever is wrong, the call will say it
+                rehearse(group)
 
     def _on_claim(self, token: str, journal: Journal) -> None:
         if self._log is None:

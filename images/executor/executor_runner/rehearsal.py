@@ -20,7 +20,7 @@ from executor_runner.podlog import PodLog
 from executor_runner.process import Ending, Reaper
 from executor_runner.protocol import CALL_PATH, TOKEN_HEADER
 from executor_runner.protocol.frames import FrameKind, encode_json
-from executor_runner.protocol.shapes import Call, Limits, PythonCode
+from executor_runner.protocol.shapes import Call, Limits
 from executor_runner.protocol.tokens import token_hash
 from executor_runner.request import Request
 from executor_runner.runner import parse_call
@@ -29,11 +29,13 @@ from executor_runner.workspace import Workspace
 
 _NOBODY = (1 << 31) - 1
 """The child's pid: no process can have it."""
+_NOWHERE = Path(os.devnull)
+"""No folder: the call has no files, so that it depends on no disk."""
 _MOST_ANSWER = 64 * 1024
 _CALL = Call(
     execution_id="",
-    argv=None,
-    python=PythonCode(code="", function=None, args=[], kwargs={}),
+    argv=[],
+    python=None,
     script=None,
     stdin="",
     env={},
@@ -55,13 +57,9 @@ _CALL = Call(
 )
 
 
-def rehearse(root: Path, group: MemoryGroup | None) -> bytes:
-    """Play it and return the answer; ``root`` is a folder made for it, and removed. Raises ``OSError``."""
-    workspace = Workspace(root)
-    root.mkdir()  # what was there before would be somebody's
+def rehearse(group: MemoryGroup | None) -> bytes:
+    """Play it and return the answer. Raises ``OSError``."""
     with contextlib.ExitStack() as stack:
-        stack.callback(workspace.remove)
-        workspace.create()
         loop = Loop()
         stack.callback(loop.close)
         null = os.open(os.devnull, os.O_WRONLY)
@@ -69,7 +67,7 @@ def rehearse(root: Path, group: MemoryGroup | None) -> bytes:
         spare, released = _silent_spare()
         stack.callback(os.close, released)
         client, ours = map(stack.enter_context, socket.socketpair())
-        place = Place(workspace, _NoTree(), _IdleReaper(), group)
+        place = Place(Workspace(_NOWHERE), _NoTree(), _IdleReaper(), group)
         connection = Connection(loop, _Stage(loop, spare, place, null), ours)
         body = encode_json(_CALL)
         head = f"POST {CALL_PATH} HTTP/1.1\r\nHost: -\r\n{TOKEN_HEADER}: -\r\nContent-Length: {len(body)}\r\n\r\n"

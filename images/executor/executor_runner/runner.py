@@ -21,37 +21,13 @@ from executor_runner.journal import Journal
 from executor_runner.loop import Loop, Timer
 from executor_runner.place import Place, child_environment
 from executor_runner.process import DescendantTree, GroupTree, NamespaceTree, Reaper, Tree, own_children
-from executor_runner.protocol.frames import FrameKind, encode_json
-from executor_runner.protocol.shapes import Call, Cause, Limits, PythonCode, Reuse
+from executor_runner.protocol.frames import FrameKind
+from executor_runner.protocol.shapes import Call, Cause, Limits, Reuse
 from executor_runner.renewal import DoubtError, Renewal
 from executor_runner.signals import SignalSource
 from executor_runner.spare import Spare, fork_spare, make_spare
 from executor_runner.workspace import Workspace
 from executor_runner.zygote import Zygote
-
-_REHEARSAL = Call(
-    execution_id="",
-    argv=None,
-    python=PythonCode(code="", function=None, args=[], kwargs={}),
-    script=None,
-    stdin="",
-    env={},
-    files={},
-    artifacts=[],
-    timeout_seconds=1.0,
-    grace_seconds=1.0,
-    limits=Limits(
-        memory_bytes=None,
-        storage_bytes=None,
-        processes=1,
-        open_files=1,
-        output_bytes=1,
-        output_kill_bytes=None,
-        artifact_bytes=1,
-        value_bytes=1,
-    ),
-    reuse=None,
-)
 
 
 class AlreadyClaimedError(Exception):
@@ -97,7 +73,6 @@ class Runner:
         self.on_idle_end: Callable[[], None] = loop.stop
         self.on_retired: Callable[[], None] = loop.stop
         loop.watch(self._signals.fd, read=self._on_signals)
-        self._rehearse()
 
     @property
     def journal(self) -> Journal | None:
@@ -217,10 +192,6 @@ class Runner:
             self.on_idle_end()
         else:
             self.on_retired()
-
-    def _rehearse(self) -> None:
-        """Make a call that never begins: what a fork touches first costs it a copied page, better now than then."""
-        CallRun(self._loop, cast("Call", json.loads(encode_json(_REHEARSAL))), self._spare, self._place)
 
     def _from_inside(self, sender: int) -> bool:
         """As PID 1 we see senders of our own namespace only: the call may not end its runner. Others come as 0."""
