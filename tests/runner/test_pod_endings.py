@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support.machine import eventually
 from support.pod import SECONDS, TOKEN, Journal, Pod, encoded, python, read_until, reused, shell
 
 from executor_runner.__main__ import LINGER_SECONDS
@@ -74,6 +75,18 @@ def test_a_report_that_nobody_took_stays_to_be_taken(sandbox: Pod) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         sandbox.process.wait(3)
     assert len(sandbox.resume().stdout) == 3_000_000
+
+
+def test_an_end_that_nobody_was_sent_is_in_the_log_at_once(sandbox: Pod) -> None:
+    """If the reader was cut off and the container is killed right behind the report, the log still has it whole."""
+    sandbox.start(python("import time\ndef f():\n time.sleep(0.5)\n return 'x' * 9000", "f")).close()
+    eventually(lambda: sandbox.termination_log.exists() and sandbox.termination_log.read_bytes())
+    assert sandbox.ask("GET", "/")[0] == 404  # whatever follows the message in the same breath is done
+    sandbox.process.kill()
+    sandbox.process.wait(SECONDS)
+    report = parse(TOKEN, sandbox.log.read_bytes().split(b"\n")).report
+    assert report is not None
+    assert len(report["value_json"]) == 9002
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,18 @@ def test_each_call_reports_for_itself(sandbox: Pod) -> None:
     assert sandbox.ask("GET", OURS) == (409, b"claimed by e2\n")
 
 
+def test_the_output_of_a_call_is_no_other_call_s_when_the_pod_is_lost(sandbox: Pod) -> None:
+    """However soon a call loses its container, the log has the end of the one before, and so tells them apart."""
+    sandbox.run(shell("echo first; sleep 0.4", **reused()))
+    with sandbox.start(shell("echo second; sleep 60", **reused("e1", "e2"))) as stream:
+        read_until(stream, b"second")
+        sandbox.process.kill()
+        sandbox.process.wait(SECONDS)
+    copy = parse(TOKEN, sandbox.log.read_bytes().split(b"\n"))
+    assert copy.report is None or copy.report["execution_id"] == "e1"
+    assert (copy.report is not None) == ((FrameKind.STDOUT, b"first\n") in copy.frames)
+
+
 def test_a_log_of_a_call_that_did_not_begin_has_no_output_of_another(sandbox: Pod) -> None:
     """A call whose setup failed has nothing in the log but its report."""
     sandbox.run(shell("echo first", **reused()))

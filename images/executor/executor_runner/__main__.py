@@ -64,11 +64,14 @@ class Pod:
             self._log = PodLog(self.loop, _STDOUT, token, self._termination_log)
         self._log.flush()  # the call before must have its end there: else its output could pass for this one's
         journal.add_listener(self._log)
-        if not self.runner.for_reuse:
-            journal.add_listener(self._on_frame)
+        journal.add_listener(self._on_frame)
 
     def _on_frame(self, kind: FrameKind, _payload: bytes) -> None:
-        if kind is FrameKind.REPORT:
+        if kind is not FrameKind.REPORT:
+            return
+        if self._log is not None and not self._server.told:
+            self._log.flush()  # nobody else may ever have it
+        if not self.runner.for_reuse:
             self._leave_in_time()
 
     def _leave_in_time(self) -> None:

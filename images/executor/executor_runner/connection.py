@@ -65,7 +65,8 @@ class Connection:
         self._journal: Journal | None = None
         self._offset = 0
         self._keep = False
-        self._journal_sent = False  # to its end; the peer's next sign will say that it has it
+        self.journal_sent = False
+        """To its end; the peer's next sign will say that it has it."""
         self.trusted = False
         """Whether its request has our token. Before that we keep no more of it than a head."""
         self._timer = loop.call_later(PATIENCE_SECONDS, self.close)
@@ -122,8 +123,8 @@ class Connection:
         except OSError:
             self.close()
             return
-        if self._journal_sent:  # who closes or goes on has read it
-            self._server.delivered, self._journal_sent = True, False
+        if self.journal_sent:  # who closes or goes on has read it
+            self._server.delivered, self.journal_sent = True, False
         if not data:
             self.close()
         elif self._phase is _Phase.READING:
@@ -181,7 +182,7 @@ class Connection:
 
     def _end(self) -> None:
         """Close our half only: the peer closes its own when it has all; closed at once, unread input would cut it."""
-        self._journal_sent = self._journal is not None
+        self.journal_sent = self._journal is not None
         if self._keep:
             self._request, self._journal, self._keep = None, None, False
             self._phase = _Phase.READING

@@ -13,7 +13,10 @@ from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.shapes import Report
 
 _SOON = 0.25
-"""Seconds for which lines are gathered: each write wakes the container runtime, just when calls need their node."""
+"""Seconds for which lines are gathered: each write wakes the container runtime, just when calls need their node.
+
+So much of the log may be lost with the whole pod, but never an end that no reader was sent, nor that of a call before.
+"""
 _DETAILS = ("value_json", "exception", "artifacts_skipped")
 _SHORT_MESSAGE = 200
 """Characters; one may take 14 bytes, escaped twice."""

@@ -42,6 +42,11 @@ class HttpServer:
         listener.settimeout(0)
         loop.watch(listener.fileno(), read=self._accept)
 
+    @property
+    def told(self) -> bool:
+        """Whether a reader has just been sent the journal to its end."""
+        return any(connection.journal_sent for connection in self._connections)
+
     def knows(self, request: Request) -> bool:
         """Whether the request has our token."""
         return hmac.compare_digest(token_hash(request.token), self._expected_hash)
