@@ -106,9 +106,7 @@ class Journal:
                 self._offset = frame.end_offset
                 if frame.kind is FrameKind.REPORT:
                     self._timeline.mark(Point.REPORTED)
-                    report = read_report(frame.payload, self._live.record.id)
-                    self._timeline.date_start(report)
-                    return report
+                    return read_report(frame.payload, self._live.record.id)
                 self._take(frame)
             if self._live.must_flush:
                 await self._flush()

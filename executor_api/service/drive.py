@@ -192,12 +192,17 @@ class Drive:
         await self._finish(
             status=ending.outcome.status,
             outcome=ending.outcome,
+            started_at=self._started(ending.report),
             finished_at=now,
             result_source=ending.source,
             sandbox=sandbox.details if sandbox is not None else self.live.record.sandbox,
             timings=merged(self.live.record.timings, timeline.timings(phases, ending.report, total)),
             passed=(),
         )
+
+    def _started(self, report: Report | None) -> float | None:
+        heard, began = self.live.record.started_at, self.timeline.began(report)
+        return heard if heard is None or began is None else min(heard, began)
 
     def _ended(self) -> None:
         """The outcome is there: from now on this is history, for those who are about to hear of it, too."""

@@ -47,19 +47,10 @@ class Timeline:
         if not self._passed or self._passed[-1][0] != point:
             self._passed.append((point, self._epoch + now))
 
-    def date_start(self, report: Report) -> None:
-        """Date the start back by what the report has measured since: the word of it waits for company on its way."""
-        dispatched, running, reported = map(self._marks.get, (Point.DISPATCHED, Point.RUNNING, Point.REPORTED))
-        if dispatched is None or running is None or reported is None:
-            return
-        began = max(dispatched, reported - (report["run_ms"] + report["collect_ms"]) / 1000)
-        if began >= running:
-            return
-        self._marks[Point.RUNNING] = began
-        self._passed = [
-            (point, self._epoch + began if point == Point.RUNNING and at == self._epoch + running else at)
-            for point, at in self._passed
-        ]
+    def began(self, report: Report | None) -> float | None:
+        """When the child began, in seconds since the epoch: the word of it comes late, and never early."""
+        began = self._began(report)
+        return None if began is None else self._epoch + began
 
     def between(self, earlier: Point, later: Point) -> float | None:
         """Milliseconds from one point to the other; None if it did not pass both in this process."""
@@ -71,7 +62,7 @@ class Timeline:
         """The phases as far as they are known; ``total`` is in ms too, from wherever it was counted."""
         return Timings(
             queue=self._queued(sandbox.waited),
-            claim=self.between(Point.DISPATCHED, Point.RUNNING),
+            claim=self._claimed(report),
             create=sandbox.create,
             schedule=sandbox.schedule,
             start=sandbox.start,
@@ -79,6 +70,17 @@ class Timeline:
             collect=report and report["collect_ms"],
             total=total,
         )
+
+    def _claimed(self, report: Report | None) -> float | None:
+        dispatched, began = self._marks.get(Point.DISPATCHED), self._began(report)
+        return None if dispatched is None or began is None else round((began - dispatched) * 1000, 3)
+
+    def _began(self, report: Report | None) -> float | None:
+        heard, reported = self._marks.get(Point.RUNNING), self._marks.get(Point.REPORTED)
+        if heard is None or reported is None or report is None:
+            return heard
+        measured = reported - (report["run_ms"] + report["collect_ms"]) / 1000
+        return max(self._marks.get(Point.DISPATCHED, measured), min(heard, measured))
 
     def _queued(self, waited: float | None) -> float | None:
         """For a slot, and then for a sandbox of the pool."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
+from support.reports import report
 
 from executor_runner.protocol import podlog
 from executor_runner.protocol.frames import FrameKind
 from executor_runner.protocol.podlog import MAX_PIECE
-from executor_runner.protocol.shapes import Report
 
 TOKEN = "7f" * 32
 
@@ -29,26 +28,6 @@ HOSTILE = (
     b"x" * (MAX_PIECE - 1) + b"\n" + b"y" * MAX_PIECE + b"\n" + b"z" * (3 * MAX_PIECE + 1),
     "é".encode() * MAX_PIECE,
 )
-
-
-def report(**changes: Any) -> Report:
-    found = Report(
-        version=1,
-        execution_id="x1",
-        cause=None,
-        message="",
-        exit_code=0,
-        signal=None,
-        stdout_bytes=0,
-        stderr_bytes=0,
-        stdout_dropped_bytes=0,
-        stderr_dropped_bytes=0,
-        run_ms=1.0,
-        collect_ms=1.0,
-        usage={"cpu_seconds": 0.0, "peak_memory_bytes": 0},
-        processes={"left_behind": 0, "zombies": 0, "unkillable": 0},
-    )
-    return Report(**{**found, **changes})  # type: ignore[typeddict-item]
 
 
 def log_of(*frames: tuple[FrameKind, bytes]) -> bytes:

@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from support.reports import report
 
 from executor_api.backends.base import SandboxTimings
 from executor_api.domain.passage import Point
 from executor_api.service.clock import Clock
 from executor_api.service.timeline import Timeline
-from executor_runner.protocol.shapes import Report
-
-
-def report(run_ms: float, collect_ms: float) -> Report:
-    """A report of which only the durations matter."""
-    return Report(
-        version=1,
-        execution_id="x1",
-        cause=None,
-        message="",
-        exit_code=0,
-        signal=None,
-        stdout_bytes=0,
-        stderr_bytes=0,
-        stdout_dropped_bytes=0,
-        stderr_dropped_bytes=0,
-        run_ms=run_ms,
-        collect_ms=collect_ms,
-        usage={"cpu_seconds": 0.0, "peak_memory_bytes": 0},
-        processes={"left_behind": 0, "zombies": 0, "unkillable": 0},
-    )
 
 
 class Passing:
@@ -59,20 +39,17 @@ def test_a_start_that_was_heard_of_late_is_dated_back(heard: float, run_ms: floa
     passing.mark(Point.DISPATCHED, 0.010)
     passing.mark(Point.RUNNING, heard)
     passing.mark(Point.REPORTED, 0.030)
-    found = report(run_ms, 2.0)
-    passing.timeline.date_start(found)
+    found = report(run_ms=run_ms, collect_ms=2.0)
     timings = passing.timeline.timings(SandboxTimings(), found)
     assert (timings.claim, timings.run) == (pytest.approx((began - 0.010) * 1000), run_ms)
-    points = dict(passing.timeline.passed)
-    assert points[Point.RUNNING] == pytest.approx(1000 + began)
-    assert [*points.values()] == sorted(points.values())
+    assert passing.timeline.began(found) == pytest.approx(1000 + began)
 
 
-def test_a_start_of_another_life_stays_as_it_was() -> None:
-    """A process that did not send the call dates nothing."""
+def test_without_a_report_a_start_is_when_it_was_heard_of() -> None:
+    """What is not known better is told as it was seen."""
     passing = Passing()
-    passing.mark(Point.RUNNING, 0.010)
-    passing.mark(Point.REPORTED, 0.030)
-    before = passing.timeline.passed
-    passing.timeline.date_start(report(15.0, 1.0))
-    assert passing.timeline.passed == before
+    assert passing.timeline.began(None) is None
+    passing.mark(Point.DISPATCHED, 0.010)
+    passing.mark(Point.RUNNING, 0.030)
+    assert passing.timeline.timings(SandboxTimings()).claim == pytest.approx(20)
+    assert passing.timeline.began(None) == pytest.approx(1000.030)
