@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import sys
 from collections.abc import Mapping
@@ -105,6 +106,7 @@ def main() -> int:
     if TOKEN_HASH_ENV not in os.environ:
         sys.stderr.write(f"executor_runner: {TOKEN_HASH_ENV} is not set; only the service starts sandboxes\n")
         return 2
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # of calls neither: who makes spares inherits it to them
     reset_signals()
     linux.forbid_privileges()
     Pod(os.environ).loop.run()

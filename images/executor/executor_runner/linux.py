@@ -45,6 +45,11 @@ _RELEASE = re.compile(r"(\d+)\.(\d+)")  # once, for it takes longer than a short
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = ctypes.PyDLL(None, use_errno=True).syscall  # keeps the interpreter's lock, as a fork must
 _syscall.restype = ctypes.c_long
+# What a fork uses is looked up before: each child would do it anew, and copy tens of pages for it.
+_sigprocmask = _libc.sigprocmask
+_before_fork = ctypes.pythonapi.PyOS_BeforeFork
+_after_fork_parent = ctypes.pythonapi.PyOS_AfterFork_Parent
+_after_fork_child = ctypes.pythonapi.PyOS_AfterFork_Child
 _CAPABILITIES_OF_SELF = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
 _NO_SIGNALS = ctypes.create_string_buffer(128)
 _NO_CAPABILITIES = ctypes.create_string_buffer(24)
@@ -116,13 +121,13 @@ def fork_sibling() -> int:
     pointers = (address, 0) if machine == "x86_64" else (0, address)  # child's thread id, thread-local storage
     flags = _CLONE_PARENT | _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID | signal.SIGCHLD
     arguments = [*map(ctypes.c_ulong, (_SYS_CLONE[machine], flags, 0, 0, *pointers))]
-    ctypes.pythonapi.PyOS_BeforeFork()  # from here to the fork the interpreter holds locks: nothing else is done
+    _before_fork()  # from here to the fork the interpreter holds locks: nothing else is done
     pid: int = _syscall(*arguments)
     if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
+        _after_fork_child()
         return 0
     number = ctypes.get_errno()
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    _after_fork_parent()
     if pid < 0:
         raise OSError(number, f"clone: {os.strerror(number)}")
     return pid
@@ -165,7 +170,7 @@ def open_signalfd(signals: Iterable[int]) -> int:
 
 def unblock_signals() -> None:
     """Let every signal through. `signal.pthread_sigmask` does that too, but names what was blocked, one by one."""
-    _libc.sigprocmask(signal.SIG_SETMASK, _NO_SIGNALS, None)
+    _sigprocmask(signal.SIG_SETMASK, _NO_SIGNALS, None)
 
 
 def read_signalfd(descriptor: int) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -212,6 +213,7 @@ def _be_sandbox(sock: socket.socket, root: Path, environ: Mapping[str, str], iso
 def main() -> int:
     """Serve the control socket whose descriptor is the first argument, as the second says."""
     settings: Settings = json.loads(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # of calls neither: who makes spares inherits it to them
     reset_signals()
     isolation = strongest(network=settings["network"] == "none", namespaces=settings["namespaces"])
     enter(isolation)

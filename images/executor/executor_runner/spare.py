@@ -113,13 +113,11 @@ def be_spare(descriptors: Sequence[int], begin: Callable[[], object] = lambda: N
     """Go on as the spare, in a process just forked; ``begin``: what is to be done first, with the streams in place."""
     try:
         arrange_descriptors(*descriptors)
+        begin()
         os.setsid()
         linux.unblock_signals()
-        _set_limit(resource.RLIMIT_CORE, 0)
         os.nice(NICE)
-        _be_first_out_of_memory()
-        begin()
-        _rehearse()
+        rehearse()
         linux.set_dumpable(dumpable=True)  # inherited as off from the runner; the child's own /proc files must work
         _wait_and_become()
     finally:
@@ -127,7 +125,8 @@ def be_spare(descriptors: Sequence[int], begin: Callable[[], object] = lambda: N
 
 
 def prepare(env: Mapping[str, str]) -> None:
-    """Give up what no call may have, and take on what every call has."""
+    """Give up what no call may have, and take on what every call has and its forks inherit."""
+    _be_first_out_of_memory()
     if not linux.ON_LINUX:
         reset_signals()
     linux.give_way(giving=False)
@@ -135,7 +134,7 @@ def prepare(env: Mapping[str, str]) -> None:
     python_child.prepare(env)
 
 
-def _rehearse() -> None:
+def rehearse() -> None:
     """Use what the call will use: what a fork touches first costs it a copied page, better now than then."""
     marshal.loads(marshal.dumps({"env": {}, "python": None}))  # noqa: S302 - our own
     python_child.rehearse()

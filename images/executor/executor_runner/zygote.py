@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from executor_runner import linux
-from executor_runner.spare import arrange_descriptors, be_spare, close_all, open_channels, prepare
+from executor_runner.spare import arrange_descriptors, be_spare, close_all, open_channels, prepare, rehearse
 
 _SPARE, _KILL = b"S", b"K"
 _STDERR = 2
@@ -92,6 +92,7 @@ def _be_zygote(control: socket.socket, env: Mapping[str, str]) -> NoReturn:
         arrange_descriptors(stdin, stdout, stderr, control.fileno(), _STDERR)
         control.detach()
         prepare(env)
+        rehearse()  # here too: the less a spare is the first to do, the fewer pages it copies
         gc.collect()
         gc.freeze()
         _serve(socket.socket(fileno=_CONTROL_FD))
