@@ -9,13 +9,13 @@ import os
 import time
 from pathlib import Path
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+AS_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(root: Path) -> None:
     """Delete a folder and everything below it; what can't be deleted stays."""
     with contextlib.suppress(OSError):  # gone, or no folder
-        _remove_below(os.open(root, _FOLDER), math.inf)
+        _remove_below(os.open(root, AS_FOLDER), math.inf)
         root.rmdir()
 
 
@@ -24,7 +24,7 @@ def empty_folder(root: Path, seconds: float, keep: frozenset[str] = frozenset())
 
     Raises ``OSError`` if something else is left, or if it takes longer than that.
     """
-    _remove_below(os.open(root, _FOLDER), time.monotonic() + seconds, keep)
+    _remove_below(os.open(root, AS_FOLDER), time.monotonic() + seconds, keep)
     if not keep.issuperset(os.listdir(root)):
         raise OSError(errno.ENOTEMPTY, "can't be emptied", str(root))
 
@@ -79,7 +79,7 @@ def _enter(here: int, name: str, path: list[str]) -> int | None:
     try:
         with contextlib.suppress(OSError):
             os.chmod(name, 0o700, dir_fd=here)
-        below = os.open(name, _FOLDER, dir_fd=here)
+        below = os.open(name, AS_FOLDER, dir_fd=here)
     except OSError:
         return None
     os.close(here)
@@ -91,7 +91,7 @@ def _leave(here: int, path: list[str]) -> int:
     """Go up and delete the folder that was left."""
     if not path:
         return here
-    above = os.open("..", _FOLDER, dir_fd=here)
+    above = os.open("..", AS_FOLDER, dir_fd=here)
     os.close(here)
     with contextlib.suppress(OSError):
         os.rmdir(path.pop(), dir_fd=above)

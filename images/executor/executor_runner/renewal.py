@@ -33,6 +33,7 @@ class Renewal:
         """Note what must be the same after it."""
         if self._standing is None and linux.ON_LINUX:
             self._standing = standing(os.getpid())
+            self._place.workspace.remember()
 
     def renew(self, memory_limit: int | None) -> None:
         """Wipe what the call left behind its processes, which have ended. Raises `DoubtError` and ``OSError``."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 from base64 import b64decode
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from executor_runner.removal import empty_folder, remove_tree
+from executor_runner.removal import AS_FOLDER, empty_folder, remove_tree
 
 WIPE_SECONDS = 1.0
 """A call waits for what the one before it left to be deleted; more than that takes a new sandbox."""
+_FS_IOC_GETFLAGS = 0x80086601  # linux/fs.h, for x86-64 and arm64; elsewhere it is refused, and flags do not count
 
 
 class Workspace:
@@ -21,36 +25,40 @@ class Workspace:
         self.work = root / "work"
         self.home = root / "home"
         self.tmp = root / "tmp"
-        self._made: dict[Path, os.stat_result] = {}
+        self._folders = (self.work, self.home, self.tmp)
+        self._made: dict[Path, _Traits] = {}
 
     def create(self) -> None:
         """Make the folders. Raises ``OSError``."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        for folder in (self.work, self.home, self.tmp):
-            folder.mkdir(exist_ok=True)
-        self._made = {folder: folder.lstat() for folder in (self.root, self.work, self.home, self.tmp)}
+        for folder in (self.root, *self._folders):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def remember(self) -> None:
+        """Note what `renew` has to bring back, before the first call. Linux only."""
+        with contextlib.suppress(OSError):  # what can't be told can't be brought back
+            self._made = {folder: _traits(folder) for folder in (self.root, *self._folders)}
 
     def renew(self) -> None:
-        """Leave nothing of a call and make the folders again. Raises ``OSError`` if something would stay."""
-        if self.root not in self._made or not os.path.samestat(self._made[self.root], self.root.lstat()):
-            raise OSError(errno.ENOTDIR, "is another folder now", str(self.root))
-        untouched = {folder for folder in (self.work, self.home, self.tmp) if self._is_untouched(folder)}
-        empty_folder(self.root, WIPE_SECONDS, frozenset(folder.name for folder in untouched))
-        for folder in {self.work, self.home, self.tmp} - untouched:
-            folder.mkdir()
-            self._made[folder] = folder.lstat()
+        """Leave nothing of a call but the folders, as they were made. Raises ``OSError`` if something would stay.
 
-    def _is_untouched(self, folder: Path) -> bool:
-        """Whether it is the folder that we made, never changed and empty: mostly so, and cheaper than a new one."""
+        To empty a folder takes half the time of a new one, which a file system may have to look for an inode for.
+        """
+        if self.root not in self._made or not self._made[self.root].are_of(self.root.lstat()):
+            raise OSError(errno.ENOTDIR, "is another folder now", str(self.root))
+        kept = {folder for folder in self._folders if self._is_as_made(folder)}
+        empty_folder(self.root, WIPE_SECONDS, frozenset(folder.name for folder in kept))
+        for folder in self._folders:
+            if folder not in kept:
+                folder.mkdir()
+                self._made[folder] = _traits(folder)
+            elif os.listdir(folder):
+                empty_folder(folder, WIPE_SECONDS)
+        if not self._is_as_made(self.root):
+            raise OSError(errno.EINVAL, "is not as it was made", str(self.root))
+
+    def _is_as_made(self, folder: Path) -> bool:
         try:
-            before, now = self._made[folder], folder.lstat()
-            same = (now.st_dev, now.st_ino, now.st_mode, now.st_ctime_ns) == (
-                before.st_dev,
-                before.st_ino,
-                before.st_mode,
-                before.st_ctime_ns,
-            )
-            return same and not os.listdir(folder)
+            return self._made[folder] == _traits(folder)
         except OSError:
             return False
 
@@ -73,3 +81,55 @@ class Workspace:
     def remove(self) -> None:
         """Delete it all; what can't be deleted stays."""
         remove_tree(self.root)
+
+
+class _Traits(NamedTuple):
+    """What a call can change about a folder, beside what it holds."""
+
+    device: int
+    inode: int
+    mode: int
+    owner: int
+    group: int
+    size: int  # some file systems never make it smaller again, and read the folder the slower
+    attributes: dict[str, bytes]  # extended ones, among them access control lists
+    flags: bytes  # those of chattr
+
+    def are_of(self, found: os.stat_result) -> bool:
+        """Whether it is that very folder, whatever was made of it."""
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+
+
+def _traits(folder: Path) -> _Traits:
+    """Raises ``OSError``, also for what is no folder."""
+    descriptor = os.open(folder, AS_FOLDER)
+    try:
+        found = os.fstat(descriptor)
+        return _Traits(
+            found.st_dev,
+            found.st_ino,
+            found.st_mode,
+            found.st_uid,
+            found.st_gid,
+            found.st_size,
+            _attributes(descriptor),
+            _flags(descriptor),
+        )
+    finally:
+        os.close(descriptor)
+
+
+def _attributes(descriptor: int) -> dict[str, bytes]:
+    try:
+        return {name: os.getxattr(descriptor, name) for name in os.listxattr(descriptor)}
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return {}
+
+
+def _flags(descriptor: int) -> bytes:
+    try:
+        return fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8))
+    except OSError:
+        return b""  # this file system has none
