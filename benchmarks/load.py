@@ -64,7 +64,8 @@ async def _play(bench: Bench, name: str) -> None:
     if status:
         print(f"pool before: {dict(status)}\npool after, full again: {dict(await bench.pool.wait_full())}")
     if core is not None:
-        print(f"Jobs created until then: {apiserver.count_writes(core)['POST jobs'] - jobs}")
+        made = apiserver.count_writes(core)["POST jobs"] - jobs
+        print(f"Jobs created until then: {made}, one a minute or fewer by the probe of the network among them")
 
 
 def _arguments() -> argparse.Namespace:
