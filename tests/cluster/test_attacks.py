@@ -285,6 +285,12 @@ def test_no_power_is_gained_inside(scene: Scene) -> None:
     assert {name: outcome for name, outcome in found["powers"].items() if outcome == "done"} == {}
 
 
+def test_the_kernel_takes_the_call_before_its_runner(scene: Scene) -> None:
+    """When memory is short the call is the first to go, so that somebody is left to tell of it."""
+    found, _ = scene.call("look_around")
+    assert found["oom_score_adj"] == 1000
+
+
 def test_every_pod_is_restricted(scene: Scene) -> None:
     """The namespace enforces `restricted`, every pod of ours got in, and a pod that is not would not."""
     labels = scene.space.core.read_namespace(scene.space.name).metadata.labels

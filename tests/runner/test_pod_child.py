@@ -32,12 +32,17 @@ def test_python_has_its_result_besides(sandbox: Pod) -> None:
 
 
 def test_a_child_leads_a_session_of_its_own_with_ordinary_signals(sandbox: Pod) -> None:
-    """Nothing is blocked or ignored in a child, it leads its session, and it makes no core files."""
-    code = "grep -E '^Sig(Blk|Ign)' /proc/self/status; ulimit -c; ps -o sid= -p $$ | tr -d ' '; echo $$"
+    """Nothing is blocked or ignored in a child, it leads its session, and it can make no core files."""
+    code = "grep -E '^Sig(Blk|Ign)' /proc/self/status; ulimit -Hc; ps -o sid= -p $$ | tr -d ' '; echo $$"
     *masks, core, session, pid = sandbox.run(shell(code)).stdout.decode().splitlines()
     assert [int(line.split()[1], 16) & ~LIBC_SIGNALS for line in masks] == [0, 0]
     assert core == "0"
     assert session == pid
+
+
+def test_a_child_is_the_first_to_go_when_memory_is_short(sandbox: Pod) -> None:
+    """The kernel takes it before its runner, or before anything else of this user."""
+    assert sandbox.run(shell("cat /proc/self/oom_score_adj")).stdout == b"1000\n"
 
 
 def test_a_child_gets_its_environment_and_none_of_ours(sandbox: Pod) -> None:

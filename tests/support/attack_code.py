@@ -112,6 +112,7 @@ def look_around() -> dict[str, Any]:
     return {
         "environ": dict(os.environ),
         "token_files": [str(path) for path in Path("/var/run/secrets").rglob("*")],
+        "oom_score_adj": int(Path("/proc/self/oom_score_adj").read_text()),
         "status": {
             name: status[name].split() for name in status if name.startswith(("Cap", "NoNewPrivs", "Seccomp", "Uid"))
         },

@@ -119,6 +119,7 @@ def be_spare(descriptors: Sequence[int], begin: Callable[[], object] = lambda: N
         os.nice(NICE)
         rehearse()
         linux.set_dumpable(dumpable=True)  # inherited as off from the runner; the child's own /proc files must work
+        _be_first_out_of_memory()  # not sooner: until now the file is not this user's
         _wait_and_become()
     finally:
         os._exit(_EXIT_NOT_EXECUTABLE)
@@ -126,7 +127,6 @@ def be_spare(descriptors: Sequence[int], begin: Callable[[], object] = lambda: N
 
 def prepare(env: Mapping[str, str]) -> None:
     """Give up what no call may have, and take on what every call has and its forks inherit."""
-    _be_first_out_of_memory()
     if not linux.ON_LINUX:
         reset_signals()
     linux.give_way(giving=False)
