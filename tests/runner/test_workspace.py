@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import os
 import shutil
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from executor_runner.traits import traits
 from executor_runner.workspace import Workspace
+
+_FS_IOC_SETFLAGS = 0x40086602
+_FS_NODUMP_FL = 0x40
 
 
 @pytest.fixture
@@ -73,8 +80,18 @@ def _fill(folder: Path) -> None:
 def _mark(folder: Path) -> None:
     try:
         os.setxattr(folder, "user.mark", b"of a call")
+    except (OSError, AttributeError):
+        pytest.skip("this file system, or this system, has no extended attributes")
+
+
+def _turn_off_backups(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, struct.pack("l", _FS_NODUMP_FL))
     except OSError:
-        pytest.skip("this file system has no extended attributes")
+        pytest.skip("this file system has no flags")
+    finally:
+        os.close(descriptor)
 
 
 def _replace_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
@@ -85,13 +102,20 @@ def _replace_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
     return replace
 
 
+def _look(folder: Path) -> tuple[object, ...]:
+    names = os.listxattr(folder) if hasattr(os, "listxattr") else []
+    return folder.lstat().st_mode, names, traits(folder).flags
+
+
 DEEDS: dict[str, Callable[[Path], object]] = {
     "writes a file": lambda folder: (folder / "file").write_text("x"),
     "makes folders": lambda folder: (folder / "deep/er").mkdir(parents=True),
     "writes many files": _fill,
     "closes it": lambda folder: folder.chmod(0),
-    "opens it to all": lambda folder: folder.chmod(0o777),
+    "opens it to all": lambda folder: folder.chmod(0o1777),
     "marks it": _mark,
+    "has it left out of backups": _turn_off_backups,
+    "dates it": lambda folder: os.utime(folder, (1, 1)),
     "deletes it": shutil.rmtree,
     "puts a file there": _replace_by(Path.touch),
     "puts a link there": _replace_by(lambda folder: folder.symlink_to(folder.parent.parent)),
@@ -102,15 +126,16 @@ DEEDS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("deed", DEEDS)
 @pytest.mark.parametrize("name", ["work", "home", "tmp"])
 def test_a_renewed_folder_is_as_good_as_new(workspace: Workspace, name: str, deed: str) -> None:
-    """Whatever a call did to it, it is an empty folder with the mode, the size and the attributes that it had."""
-    folder = workspace.root / name
-    before = folder.stat()
+    """Whatever a call did to it, it is an empty folder with the mode, the attributes and the flags that it had."""
+    folder, began = workspace.root / name, time.time()
+    before, size = _look(folder), folder.stat().st_size
     workspace.remember()
     DEEDS[deed](folder)
     (workspace.root / "main.py").touch()
-    workspace.renew()
-    after = folder.lstat()
-    assert (after.st_mode, after.st_size, os.listxattr(folder)) == (before.st_mode, before.st_size, [])
+    workspace.renew(_soon())
+    assert _look(folder) == before
+    assert folder.stat().st_size <= max(size, 4096)
+    assert folder.stat().st_mtime > began - 60
     assert {path.name for path in workspace.root.iterdir()} == {"home", "tmp", "work"}
     assert list(folder.iterdir()) == []
 
@@ -118,12 +143,26 @@ def test_a_renewed_folder_is_as_good_as_new(workspace: Workspace, name: str, dee
 def test_a_folder_that_a_call_wrote_to_stays(workspace: Workspace) -> None:
     """It is emptied, not made anew, as long as it has no more to say than before."""
     workspace.remember()
-    before = workspace.work.stat()
-    workspace.write_files({"file": encoded(b"")})
-    if workspace.work.stat().st_size != before.st_size:
-        pytest.skip("this file system gives a folder another size with each name")
-    workspace.renew()
-    assert workspace.work.stat().st_ino == before.st_ino
+    held = os.open(workspace.work, os.O_RDONLY)  # so that its number is not given to another
+    try:
+        workspace.write_files({"file": encoded(b""), "deep/er": encoded(b"")})
+        workspace.renew(_soon())
+        assert os.path.samestat(os.fstat(held), workspace.work.stat())
+    finally:
+        os.close(held)
+
+
+def test_a_folder_that_held_much_does_not_stay(workspace: Workspace) -> None:
+    """Where a folder does not become smaller again, the next call gets another."""
+    workspace.remember()
+    held = os.open(workspace.work, os.O_RDONLY)
+    try:
+        _fill(workspace.work)
+        workspace.renew(_soon())
+        stays = os.path.samestat(os.fstat(held), workspace.work.stat())
+        assert not stays or os.fstat(held).st_size <= 4096
+    finally:
+        os.close(held)
 
 
 @pytest.mark.parametrize("deed", ["closes it", "opens it to all", "marks it", "deletes it", "puts a link there"])
@@ -132,12 +171,24 @@ def test_a_root_that_was_tampered_with_is_not_renewed(workspace: Workspace, deed
     workspace.remember()
     DEEDS[deed](workspace.root)
     with pytest.raises(OSError, match=workspace.root.name):
-        workspace.renew()
+        workspace.renew(_soon())
     with contextlib.suppress(OSError):
         workspace.root.chmod(0o700)
+
+
+def test_what_takes_too_long_is_not_renewed(workspace: Workspace) -> None:
+    """All folders together have until one instant."""
+    workspace.remember()
+    workspace.write_files({"file": encoded(b"")})
+    with pytest.raises(OSError, match="can't be emptied"):
+        workspace.renew(time.monotonic())
 
 
 def test_what_was_not_remembered_is_not_renewed(workspace: Workspace) -> None:
     """Without knowing how the folders were nobody can tell that they are the same."""
     with pytest.raises(OSError, match="another folder"):
-        workspace.renew()
+        workspace.renew(_soon())
+
+
+def _soon() -> float:
+    return time.monotonic() + 60

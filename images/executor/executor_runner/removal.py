@@ -19,12 +19,12 @@ def remove_tree(root: Path) -> None:
         root.rmdir()
 
 
-def empty_folder(root: Path, seconds: float, keep: frozenset[str] = frozenset()) -> None:
+def empty_folder(root: Path, until: float, keep: frozenset[str] = frozenset()) -> None:
     """Delete everything below a folder but what lies right in it and is to be kept.
 
-    Raises ``OSError`` if something else is left, or if it takes longer than that.
+    Raises ``OSError`` if something else is left at that instant of the monotonic clock.
     """
-    _remove_below(os.open(root, AS_FOLDER), time.monotonic() + seconds, keep)
+    _remove_below(os.open(root, AS_FOLDER), until, keep)
     if not keep.issuperset(os.listdir(root)):
         raise OSError(errno.ENOTEMPTY, "can't be emptied", str(root))
 
