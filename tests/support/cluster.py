@@ -93,8 +93,12 @@ class Namespace:
         finally:
             self.core.patch_node_status(node, [{"op": "remove", "path": path}])
 
-    def wait_empty(self, seconds: float = 60) -> None:
-        """Wait until no Job and no pod of the service is left."""
+    def wait_empty(self, seconds: float = 120) -> None:
+        """Wait until no Job and no pod of the service is left.
+
+        A killed service's trial of the network may still run, be ended, linger half a minute for who reads its report,
+        and then wait for the kubelet.
+        """
         self.wait(lambda: not self.jobs() and not self.pods(), seconds)
 
     def _wait_for_service_account(self) -> None:
