@@ -13,7 +13,7 @@ from executor_runner.place import Place
 from executor_runner.removal import empty_folder
 from executor_runner.standing import Standing, standing
 
-WIPE_SECONDS = 1.0
+_WIPE_SECONDS = 1.0
 """A call waits for what the one before it left to be deleted; more than that takes a new sandbox."""
 _SYSTEM_V = tuple(f"/proc/sysvipc/{kind}" for kind in ("shm", "sem", "msg"))
 
@@ -44,7 +44,7 @@ class Renewal:
         self._check_memory(memory_limit)
         self._check_gpus()
         self._check_system_v()
-        until = time.monotonic() + WIPE_SECONDS
+        until = time.monotonic() + _WIPE_SECONDS
         for folder in self._scratch:
             empty_folder(folder, until)
         self._place.workspace.renew(until)
