@@ -14,7 +14,7 @@ from executor_api.domain.outcome import Evidence, Reason, leaked, leaves_nothing
 from executor_api.domain.passage import Point
 from executor_api.domain.runner_call import runner_call
 from executor_api.errors import ExecutorError, UnavailableError
-from executor_api.service.cancelling import ask_to_cancel
+from executor_api.service.cancelling import Cancelling
 from executor_api.service.clock import backoff
 from executor_api.service.collect import Journal
 from executor_api.service.ending import Ending, from_journal, from_last_words, without_report
@@ -51,7 +51,8 @@ class Drive:
         self._launch = Launch(assignment, workplace)
         self._trace = workplace.tracing.context(assignment.live.record)
         self._journal: Journal | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._seconds_to_report = self._grace() + COLLECT_SLACK
+        self._cancelling = Cancelling(assignment.live.record.id, assignment.patience, self._seconds_to_report)
         self._sound = False  # the sandbox can serve another call
         self._task: asyncio.Task[Any] | None = None
         self._lost = False
@@ -112,7 +113,7 @@ class Drive:
         if not self.live.record.dispatched:
             self._assignment.patience.shorten(0)
         elif self._launch.sandbox is not None and not self.live.record.status.finished:
-            await asyncio.wait({self._ask(self._launch.sandbox)}, timeout=_ANSWER_TO_CANCEL)
+            await asyncio.wait({self._cancelling.ask(self._launch.sandbox)}, timeout=_ANSWER_TO_CANCEL)
 
     async def _ending(self) -> Ending:
         try:
@@ -153,9 +154,9 @@ class Drive:
         journal = Journal(self.live, sandbox, self._call(sandbox), self.timeline, self._workplace.clock)
         self._journal = journal
         if self.live.record.cancel_requested:
-            self._ask(sandbox)
+            self._cancelling.ask(sandbox)
         try:
-            async with self._assignment.patience.within(self.live.record.timeout_seconds + self._seconds_to_report()):
+            async with self._assignment.patience.within(self.live.record.timeout_seconds + self._seconds_to_report):
                 return await journal.report(self._workplace.metrics)
         except OutOfPatienceError:
             return None
@@ -168,20 +169,9 @@ class Drive:
         trace = self._trace.environment() if self._trace is not None else {}
         return encode_json(runner_call(plan, record.id, record.tenant, sandbox.follows, trace))
 
-    def _seconds_to_report(self) -> float:
+    def _grace(self) -> float:
         plan = self._assignment.plan
-        return (plan.template.grace_seconds if plan is not None else _MOST_GRACE) + COLLECT_SLACK
-
-    def _ask(self, sandbox: Sandbox) -> asyncio.Task[None]:
-        if self._asking is None:
-            asking = ask_to_cancel(sandbox, self._assignment.patience, self._seconds_to_report())
-            self._asking = asyncio.create_task(asking)
-            self._asking.add_done_callback(self._check_asking)
-        return self._asking
-
-    def _check_asking(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("cancelling failed", execution=self.live.record.id, exc_info=error)
+        return plan.template.grace_seconds if plan is not None else _MOST_GRACE
 
     async def _settle(self, ending: Ending) -> None:
         sandbox, now, timeline = self._launch.sandbox, self._workplace.clock.now(), self.timeline
@@ -254,8 +244,7 @@ class Drive:
             )
 
     def _leave(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
+        self._cancelling.stop()
         if self.live.parted and not self.live.record.status.finished:
             self._on_settled(self)
 
