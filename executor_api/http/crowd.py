@@ -21,38 +21,52 @@ _FEWEST = 64
 
 
 class Crowd(Generic[Connection]):
-    """No I/O: whoever asks closes the connections that have to go."""
+    """No I/O: whoever asks closes the connections that have to go.
+
+    Strangers have not been answered yet, or do not take their answers. Guests have been, and keep the connection for
+    their next request, which may be on its way when they are told to go. So strangers go first, however fast they
+    come, until they are fewer than the guests: those who only ever asked once can't keep everybody else out.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._listening: set[Connection] = set()
-        self._speaking: dict[Connection, None] = {}  # or silent, or deaf; the one that is so for longest comes first
+        self._strangers: dict[Connection, None] = {}  # as the guests: the one that is so for longest comes first
+        self._guests: dict[Connection, None] = {}
 
     def enter(self, connection: Connection) -> Connection | None:
         """One more. Returns who has to go for it, if anybody: perhaps itself."""
-        self._speaking[connection] = None
-        if len(self._speaking) + len(self._listening) <= self._most:
+        self._strangers[connection] = None
+        if len(self._strangers) + len(self._guests) + len(self._listening) <= self._most:
             return None
-        goes = next(iter(self._speaking))
+        group = self._guests if len(self._guests) >= len(self._strangers) else self._strangers
+        goes = next(iter(group))
         self.listens(goes)
         return goes
 
     def listens(self, connection: Connection) -> None:
         """It has sent a whole request, and stays until that is answered."""
-        if connection in self._speaking:
-            del self._speaking[connection]
+        if connection in self._strangers or connection in self._guests:
+            self.leave(connection)
             self._listening.add(connection)
 
     def may_speak(self, connection: Connection) -> None:
-        """It has its answer and may send another request, or it does not take its answer."""
+        """It has its answer and may send another request."""
         if connection in self._listening:
             self._listening.remove(connection)
-            self._speaking[connection] = None
+            self._guests[connection] = None
+
+    def is_deaf(self, connection: Connection) -> None:
+        """It does not take its answer."""
+        if connection in self._listening:
+            self._listening.remove(connection)
+            self._strangers[connection] = None
 
     def leave(self, connection: Connection) -> None:
         """It is closed."""
         self._listening.discard(connection)
-        self._speaking.pop(connection, None)
+        self._strangers.pop(connection, None)
+        self._guests.pop(connection, None)
 
 
 class Unsent(Generic[Connection]):

@@ -108,7 +108,7 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Who does not read what it is sent can be told to go, whatever else it has asked for."""
         super().pause_writing()
-        self.crowd.may_speak(self)
+        self.crowd.is_deaf(self)
         for goes in self.unsent.waits(self, self.transport.get_write_buffer_size()):
             goes.transport.abort()
 
@@ -116,8 +116,9 @@ class Protocol(HttpToolsProtocol):
         """It reads."""
         super().resume_writing()
         self.unsent.flows(self)
-        if not self._is_idle():
-            self.crowd.listens(self)
+        self.crowd.listens(self)
+        if self._is_idle():
+            self.crowd.may_speak(self)
         if self._held:
             self.on_response_complete()
 

@@ -15,7 +15,7 @@ import pytest
 from support.http_service import Service, ServiceMaker
 from support.playback import WAITING
 
-from executor_api.http.crowd import Unsent
+from executor_api.http.crowd import Crowd, Unsent
 from executor_api.http.protocol import MOST_PIPELINED
 
 
@@ -144,7 +144,7 @@ def test_what_nobody_reads_is_bounded() -> None:
 
 async def test_who_takes_longest_to_say_what_it_wants_makes_room(make_service: ServiceMaker) -> None:
     """Beyond the most connections it has to go; one whose call runs stays and is answered."""
-    service = await make_service(connections=4)
+    service = await make_service(connections=6)
     await service.client.aclose()  # its connection counts too
     async with contextlib.AsyncExitStack() as stack:
 
@@ -157,7 +157,7 @@ async def test_who_takes_longest_to_say_what_it_wants_makes_room(make_service: S
         busy = await connect(b"%s%d\r\n\r\n%s" % (_HEAD, len(body), body))
         await service.backend.waiting.wait()
         half_body = await connect(b"%s%d\r\n\r\n%s" % (_HEAD, len(body), body[:-1]))
-        half_head, silent = await connect(b"GET /heal"), await connect()
+        half_head, silent, *_ = await connect(b"GET /heal"), await connect(), await connect(), await connect()
         for goes in (half_body, half_head, silent):
             answered = await connect(b"GET /healthz HTTP/1.1\r\n\r\n")
             assert (await answered.readline()).startswith(b"HTTP/1.1 200")
@@ -165,6 +165,32 @@ async def test_who_takes_longest_to_say_what_it_wants_makes_room(make_service: S
                 assert await asyncio.wait_for(goes.read(), 60) == b""
         service.backend.release.set()
         assert (await busy.readline()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_flood_of_strangers_closes_no_kept_connection(make_service: ServiceMaker) -> None:
+    """Whoever has been answered keeps the connection while many times as many come as there is room for."""
+    service = await make_service(connections=4)
+    await service.client.aclose()
+    async with service.connection() as (reader, writer):
+        for _ in range(20):
+            writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200")
+            await reader.readexactly(int(answer.partition(b"content-length: ")[2].split()[0]))
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(20):
+                    await stack.enter_async_context(service.connection())
+
+
+def test_kept_connections_leave_room_for_others() -> None:
+    """Those who have been answered once and come no more hold half of the room, and nobody is kept out by them."""
+    crowd = Crowd[int](4)
+    for guest in range(4):
+        crowd.enter(guest)
+        crowd.listens(guest)
+        crowd.may_speak(guest)
+    gone = [crowd.enter(stranger) for stranger in range(4, 9)]
+    assert gone == [0, 1, 4, 5, 6]
 
 
 async def test_who_does_not_read_its_answers_makes_room(make_service: ServiceMaker) -> None:
