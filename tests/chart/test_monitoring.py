@@ -130,6 +130,12 @@ def test_alerts_say_what_to_do() -> None:
         assert rule["annotations"].keys() == {"summary", "description"}
 
 
+def test_what_alerts_is_on_the_dashboard() -> None:
+    """Whoever is called by an alert finds a panel for each metric that it asks for."""
+    alerts = " ".join(rule["expr"] for rule in _alerts())
+    assert set(_NAME.findall(alerts)) <= set(_NAME.findall(" ".join(_queries())))
+
+
 @needs_promtool
 def test_prometheus_understands_the_dashboard(tmp_path: Path) -> None:
     """Every query of a panel is PromQL, with a value for what Grafana puts into it."""
