@@ -138,6 +138,8 @@ class FakeRunner:
     async def _done(self, request: web.Request) -> web.StreamResponse:
         if self._is_refused(request):
             return web.Response(status=401)
+        if self.calls and request.query["execution"] != self.execution_id:
+            return web.Response(status=409, text=holder_text(self.execution_id))
         self.done.set()
         return web.Response(status=204)
 

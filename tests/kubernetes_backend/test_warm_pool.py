@@ -270,6 +270,68 @@ async def test_one_that_another_replica_uses_is_left_alone_by_a_call_for_reuse(w
     assert await reading == bytes(world.runners[name].journal)
 
 
+@pytest.mark.parametrize("isolation", list(Isolation))
+async def test_a_sandbox_whose_call_was_never_sent_waits_again(world: World, isolation: Isolation) -> None:
+    """A call that is cancelled before it is sent, or lost to another replica, costs the pool nothing."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    sandbox = await claimed(backend, claim(wanted, isolation=isolation))
+    await sandbox.ready()
+    await sandbox.release()
+    await until(lambda: pool(backend).ready == 1)
+    assert (await claimed(backend, claim(wanted, "e-2"))).details.name == name
+
+
+async def test_a_call_that_was_never_sent_ends_no_call_of_another_replica(world: World) -> None:
+    """What one replica had reserved has another's call by now: giving it back leaves that alone."""
+    wanted = template(1)
+    first, second = await world.pooled(wanted), await world.pooled(wanted)
+    (name,) = world.waiting()
+    reserved, ours = await claimed(first, claim(wanted, "e-1")), await claimed(second, claim(wanted, "e-2"))
+    world.runners[name].execution_id = "e-2"
+    reading = asyncio.create_task(read(ours.dispatch(call("e-2"))))
+    await world.runners[name].claimed.wait()
+    await reserved.release()
+    await asyncio.sleep(0.3)  # in which it would be deleted
+    assert world.api.objects.get("jobs", name) is not None
+    await world.runners[name].finish()
+    assert await reading == bytes(world.runners[name].journal)
+
+
+@pytest.mark.parametrize("holder", ["", "e-1", "e-2"], ids=["nobody", "us", "another"])
+async def test_the_runner_says_whose_a_sandbox_is_whose_call_was_interrupted(world: World, holder: str) -> None:
+    """Stopped while it sent its call, a service knows not whether that came: only what is another's stays."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    runner = world.runners[name]
+    sandbox = await claimed(backend, claim(wanted, "e-1"))
+    sending = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    assert not runner.calls
+    if holder:
+        runner.execution_id = holder
+        runner.calls.append(call(holder))
+    await sandbox.release()
+    assert (world.api.objects.get("jobs", name) is None) == (holder != "e-2")
+    assert runner.retired == (not holder)
+
+
+async def test_a_tenants_sandbox_whose_next_call_was_never_sent_stays_the_tenants(world: World) -> None:
+    """The call after it follows the one that ran."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    sandbox = await claimed(backend, claim(wanted, "e-1", "alice", isolation=Isolation.REUSE))
+    await served(world, sandbox, "e-1")
+    unsent = await claimed(backend, claim(wanted, "e-2", "alice", isolation=Isolation.REUSE))
+    await unsent.release()
+    again = await claimed(backend, claim(wanted, "e-3", "alice", isolation=Isolation.REUSE))
+    assert (again.details.name, again.follows) == (sandbox.details.name, "e-1")
+
+
 async def test_a_connection_that_breaks_after_the_call_was_sent_is_no_refusal(world: World) -> None:
     """The runner may have the call: it must not run anywhere else."""
     wanted = template(1)
@@ -642,9 +704,7 @@ async def test_a_pool_that_sizes_itself_counts_the_calls_of_all_replicas(world: 
     leader = await world.pooled(wanted)
     other = await world.pooled(wanted)
     for n in range(6):
-        sandbox = await claimed(other, claim(wanted, f"e-{n}"))
-        await sandbox.ready()
-        await sandbox.release()
+        await served(world, await claimed(other, claim(wanted, f"e-{n}")), f"e-{n}")
     await until(lambda: pool(leader).desired > 2)
     assert pool(leader).hits == pool(leader).waits == pool(leader).misses == 0
 

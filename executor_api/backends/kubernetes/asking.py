@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from executor_api.backends.base import ConnectionLostError
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, RunnerRequest, is_runners
-from executor_api.backends.kubernetes.errors import KubernetesError
+from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError
 from executor_api.backends.kubernetes.own_pod import dialable
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.errors import ConfigurationError
-from executor_runner.protocol import CALL_PATH
+from executor_runner.protocol import CALL_PATH, RETIRE_PATH, read_holder
 
 
 async def runner_answers(cluster: Cluster, job: str) -> None:
@@ -38,3 +38,15 @@ async def tell_runner(
     request = RunnerRequest(method=method, path=path, token=token, params=dict(params or {}))
     async with cluster.dialer.open(pod, request):
         return
+
+
+async def retire_runner(cluster: Cluster, pod: PodSnapshot, token: str) -> str | None:
+    """Have the runner take no call any more, unless it has one: then whose, as an execution's id.
+
+    Raises `KubernetesError` and `ConfigurationError`.
+    """
+    try:
+        await tell_runner(cluster, pod, "POST", RETIRE_PATH, token)
+    except ConflictError as error:
+        return read_holder(error.message) or ""
+    return None

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 
 from executor_api.backends.base import Claim, Miss
-from executor_api.backends.kubernetes.asking import runner_answers, tell_runner
+from executor_api.backends.kubernetes.asking import retire_runner, runner_answers
 from executor_api.backends.kubernetes.classify import pod_refused
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.cold_starts import ColdStarts
-from executor_api.backends.kubernetes.errors import ConflictError, KubernetesError, MissingError
+from executor_api.backends.kubernetes.errors import KubernetesError, MissingError
 from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
 from executor_api.backends.kubernetes.pool_keeper import Hands, PoolKeeper
 from executor_api.backends.kubernetes.roster import Roster
@@ -20,7 +20,6 @@ from executor_api.backends.kubernetes.warm_pool import Sandboxes, WarmPool
 from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError, UnavailableError
-from executor_runner.protocol import RETIRE_PATH
 
 CREATE_SECONDS = 5.0
 """How long a creation for the pool is tried again: a later round asks anew."""
@@ -67,6 +66,10 @@ class Pools:
         if pool is not None:
             pool.refused()
 
+    def give_back(self, name: str) -> None:
+        """The claimed sandbox of this name got no call."""
+        self.roster.give_back(name)
+
     def statuses(self) -> tuple[PoolStatus, ...]:
         """Every pool as it is now, by name."""
         return tuple(pool.status(self.keeper.desired(pool)) for _, pool in sorted(self._pools.items()))
@@ -106,9 +109,8 @@ class Pools:
         pod = self._cluster.pods.get(name)
         if pod is not None and pod.dialable and not pod.deleting:
             try:
-                await tell_runner(self._cluster, pod, "POST", RETIRE_PATH, self._factory.token(name))
-            except ConflictError:
-                return False
+                if await retire_runner(self._cluster, pod, self._factory.token(name)) is not None:
+                    return False
             except MissingError:
                 pass  # the pod is gone
             except (KubernetesError, ConfigurationError) as error:

@@ -17,7 +17,7 @@ from executor_api.backends.base import (
     SandboxTimings,
 )
 from executor_api.backends.kubernetes import remains
-from executor_api.backends.kubernetes.asking import runner_answers, tell_runner
+from executor_api.backends.kubernetes.asking import retire_runner, runner_answers, tell_runner
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.dialer import BOOT_SECONDS, RunnerRequest, was_not_sent
@@ -61,6 +61,10 @@ class Ties:
     def accepted(self) -> None:
         """Its runner has the call."""
 
+    def unused(self) -> bool:
+        """It got no call; True if it waits for another one."""
+        return False
+
     async def kept(self, *, sound: bool) -> bool:
         """The call's outcome is stored; True if the sandbox stays for another call."""
         del sound
@@ -91,6 +95,7 @@ class KubernetesSandbox:
         if identity.may_have_run or identity.start is not Start.COLD:
             self._own.settle()
         self._released = False
+        self._dialled = False  # with the call, which the runner may have even if that was not heard of
         self._accepted = False
         self._sent = False  # the call may have reached the runner
 
@@ -155,6 +160,7 @@ class KubernetesSandbox:
             pod="" if pod is None else pod.uid,
         )
         boot_seconds = BOOT_SECONDS if self.start is Start.COLD else 0.0
+        self._dialled = True
         async for data in self._stream(request, self._cluster.clock() + boot_seconds):
             yield data
 
@@ -195,12 +201,13 @@ class KubernetesSandbox:
     async def release(self, *, sound: bool = False, leaky: bool = False) -> None:
         """Let the runner leave and delete the Job, unless its template keeps finished ones. Never raises.
 
-        The Job of a ``leaky`` one stays for a while and tells all replicas of its node.
+        The Job of a ``leaky`` one stays for a while and tells all replicas of its node. One that waited and did not
+        get this call stays, too: by now it may have another replica's.
         """
         if self._released:
             return
         self._released = True
-        if await self._ties.kept(sound=sound):
+        if await self._is_for_others() or await self._ties.kept(sound=sound):
             return
         marked = leaky and await self._cluster.patch_job(self._identity.job, mark_operations(self.details.node))
         if marked or (self._identity.keep_finished and self.pod is not None):
@@ -208,6 +215,22 @@ class KubernetesSandbox:
             return
         _, deleted = await asyncio.gather(self._tell_done(), self._cluster.delete_job(self._identity.job))
         self._released = deleted
+
+    async def _is_for_others(self) -> bool:
+        if self._accepted or self.start is Start.COLD:
+            return False
+        if not self._dialled:
+            return self._ties.unused()
+        return self.start is Start.WARM and not await self._is_ours_or_retired() and self._ties.unused()
+
+    async def _is_ours_or_retired(self) -> bool:
+        """Its runner decides: it has this call, or it has none and takes none any more."""
+        try:
+            pod = self._own.dialable()
+            holder = await retire_runner(self._cluster, pod, self._identity.token)
+        except (KubernetesError, ConfigurationError, ConnectionLostError):
+            return False
+        return holder in (None, self._identity.execution_id)
 
     def _approach(self) -> None:
         """Connect while the store is told that the call may run."""

@@ -19,6 +19,7 @@ from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox
 from executor_api.backends.kubernetes.shelf import Kept, Owner, Shelf
 from executor_api.backends.kubernetes.snapshot import JobSnapshot
 from executor_api.backends.kubernetes.ties import (
+    Place,
     PooledTies,
     TenantTies,
     claimed_mark,
@@ -130,19 +131,15 @@ class Supply:
         )
 
     def _pooled_ties(self, name: str, claim: Claim) -> Ties:
-        template = claim.plan.template.name
+        is_reuse = _is_reuse(claim.plan)
 
-        def refused() -> None:
-            self.pools.refused(template, name)
+        async def mark() -> bool:
+            new_mark = reused_mark if is_reuse else claimed_mark
+            return await put_mark(self._cluster, name, new_mark(claim.execution_id, claim.plan, self._age(name)))
 
-        if _is_reuse(claim.plan):
-            first = reused_mark(claim.execution_id, claim.plan, self._age(name))
-            mark = functools.partial(put_mark, self._cluster, name, first)
-            return TenantTies(self._new(name, claim), claim, self._shelf, mark, refused)
-        return PooledTies(
-            lambda: put_mark(self._cluster, name, claimed_mark(claim.execution_id, claim.plan, self._age(name))),
-            refused,
-        )
+        pools, template = self.pools, claim.plan.template.name
+        place = Place(mark, functools.partial(pools.refused, template, name), functools.partial(pools.give_back, name))
+        return TenantTies(self._new(name, claim), claim, self._shelf, place) if is_reuse else PooledTies(place)
 
     def _new(self, name: str, claim: Claim) -> Kept:
         return Kept(name, self._owner(claim), self._cluster.clock())

@@ -27,22 +27,38 @@ LULL_SECONDS = 0.25
 """How long a used sandbox stays: taking a pod down costs its node 0.2 s of a core, which the next call would miss."""
 
 
-class PooledTies(Ties):
-    """A sandbox of the pool. Marks its Job as claimed if the call lasts; ``refused`` is told that it took no call."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A sandbox's place in its pool."""
 
-    def __init__(self, mark: Callable[[], Coroutine[Any, Any, object]], refused: Callable[[], None]) -> None:
-        self._mark = mark
-        self._refused = refused
+    mark: Callable[[], Coroutine[Any, Any, object]]
+    """Tell other replicas that it has a call."""
+    refused: Callable[[], None]
+    """It is another's, or has died."""
+    give_back: Callable[[], None]
+    """It waits for a call as before."""
+
+
+class PooledTies(Ties):
+    """A sandbox of the pool. Its Job is marked as claimed if the call lasts."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._timer: asyncio.TimerHandle | None = None
         self._marking: asyncio.Task[object] | None = None
 
     def refused(self) -> None:
         """It is another's, or has died."""
-        self._refused()
+        self._place.refused()
 
     def accepted(self) -> None:
         """Mark it a little later."""
         self._timer = asyncio.get_running_loop().call_later(MARK_SECONDS, self._begin)
+
+    def unused(self) -> bool:
+        """The pool has it again."""
+        self._place.give_back()
+        return True
 
     async def kept(self, *, sound: bool) -> bool:
         """It served one call, and goes, a little later than the calls that come right behind."""
@@ -53,43 +69,39 @@ class PooledTies(Ties):
         return False
 
     def _begin(self) -> None:
-        self._marking = asyncio.get_running_loop().create_task(self._mark())
+        self._marking = asyncio.get_running_loop().create_task(self._place.mark())
 
 
 class TenantTies(Ties):
-    """A sandbox that stays for its tenant's next call. One from the pool is marked as soon as it has the first.
+    """A sandbox that stays for its tenant's next call. One that has a ``place`` in a pool leaves it with the first."""
 
-    ``refused`` is told that one from the pool took no call: until it has one it is no tenant's.
-    """
-
-    def __init__(
-        self,
-        kept: Kept,
-        claim: Claim,
-        shelf: Shelf,
-        mark: Callable[[], Coroutine[Any, Any, object]] | None = None,
-        refused: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, kept: Kept, claim: Claim, shelf: Shelf, place: Place | None = None) -> None:
         self._kept = kept
         self._claim = claim
         self._shelf = shelf
-        self._mark = mark
-        self._refused = refused
+        self._place = place
         self._marking: asyncio.Task[object] | None = None
 
     def refused(self) -> None:
         """It has died, or left; or it is another's, who may have a call in it."""
         if self._kept.calls:
             self._shelf.discard(self._kept)
-        else:
-            self._refused()
+        elif self._place is not None:
+            self._place.refused()
 
     def accepted(self) -> None:
         """It is the tenant's from now on."""
         self._kept.calls += 1
         self._kept.last = self._claim.execution_id
-        if self._mark is not None:
-            self._marking = asyncio.get_running_loop().create_task(self._mark())
+        if self._place is not None:
+            self._marking = asyncio.get_running_loop().create_task(self._place.mark())
+
+    def unused(self) -> bool:
+        """The pool has it again, or the tenant as before."""
+        if self._place is None:
+            return self._shelf.put(self._kept, self._claim.plan)
+        self._place.give_back()
+        return True
 
     async def kept(self, *, sound: bool) -> bool:
         """Whether it stays."""
