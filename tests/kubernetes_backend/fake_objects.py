@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any
 
 Object = dict[str, Any]
@@ -35,7 +36,7 @@ class Objects:
         key = (resource, item["metadata"]["name"])
         kind = "MODIFIED" if key in self._store else "ADDED"
         item["metadata"].setdefault("uid", f"uid-{next(self._uids)}")
-        item["metadata"].setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+        item["metadata"].setdefault("creationTimestamp", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
         self._store[key] = item
         await self._record(kind, resource, item)
         return item

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from executor_api.backends.base import Claim
+from executor_api.backends.kubernetes import rehearsal
 from executor_api.errors import UnavailableError
 from executor_runner.protocol.frames import FrameKind
 from kubernetes_backend.fake_apiserver import PODS, status
-from kubernetes_backend.world import World, claim_of, read, ready, until
+from kubernetes_backend.world import World, arrived, claim_of, plan_of, read, ready, until
 
 
 async def test_call_outlives_an_outage(world: World) -> None:
@@ -113,6 +116,24 @@ async def test_garbage_is_what_no_execution_wants(world: World) -> None:
     assert await backend.collect_garbage(is_wanted) == 1
     assert {job["metadata"]["name"] for job in world.api.objects.all("jobs")} == {"x-1", "x-3"}
     assert {pod["metadata"]["name"] for pod in world.api.objects.all("pods")} == {"x-1-abcde", "x-3-abcde"}
+
+
+@pytest.mark.parametrize(("age", "deleted"), [(5, 0), (200, 1)])
+async def test_what_another_replica_tries_out_is_no_garbage_yet(world: World, age: float, deleted: int) -> None:
+    """Its rehearsals go on; what it leaves behind when it dies is collected two minutes later."""
+    backend = await world.started()
+    await backend.create("rehearsal-1", Claim(rehearsal.EXECUTION, "", plan_of()))
+    job = world.api.objects.get("jobs", "rehearsal-1")
+    assert job is not None
+    made = datetime.now(UTC) - timedelta(seconds=age)
+    job["metadata"]["creationTimestamp"] = made.strftime("%Y-%m-%dT%H:%M:%SZ")
+    await world.api.objects.put("jobs", job)
+    await arrived()
+
+    async def nobody(_execution_id: str) -> bool:
+        return False
+
+    assert await backend.collect_garbage(nobody) == deleted
 
 
 def _listings(world: World) -> int:

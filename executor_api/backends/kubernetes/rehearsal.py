@@ -20,28 +20,22 @@ _RELEASE_SECONDS = 3.0
 
 EXECUTION = "rehearsal"
 """Stands for an execution id on the Job: no execution has it, so a Job that is left over is collected as garbage."""
+LONGEST_SECONDS = 120.0
+"""So old no Job of a rehearsal gets, nor one that `doctor` makes, unless whoever made it has died."""
+
 
 _log = structlog.get_logger(__name__)
 
 
-class Unclaimed:
-    """Sandboxes that this process makes for itself: garbage collection leaves those of these ``names`` alone."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    @asynccontextmanager
-    async def one(self, kind: str, cluster: Cluster) -> AsyncIterator[str]:
-        """A name for one, which goes when we are stopped meanwhile, also if nobody got to know that it was made."""
-        name = f"{kind}-{secrets.token_hex(4)}"
-        self.names.add(name)
-        try:
-            yield name
-        except asyncio.CancelledError:
-            await removed(name, cluster.delete_job(name))
-            raise
-        finally:
-            self.names.discard(name)
+@asynccontextmanager
+async def unclaimed(kind: str, cluster: Cluster) -> AsyncIterator[str]:
+    """A name for one, which goes when we are stopped meanwhile, also if nobody got to know that it was made."""
+    name = f"{kind}-{secrets.token_hex(4)}"
+    try:
+        yield name
+    except asyncio.CancelledError:
+        await removed(name, cluster.delete_job(name))
+        raise
 
 
 async def rehearse(sandbox: KubernetesSandbox) -> str | None:
