@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from executor_api.domain.quantity import parse_bytes, parse_quantity
-from executor_api.domain.request import ExecutionRequest
+from executor_api.domain.request import ExecutionRequest, Resources
 from executor_api.domain.template import Template
 from executor_api.errors import FieldProblem, InvalidRequestError
 
@@ -62,7 +62,9 @@ def plan(request: ExecutionRequest, templates: Mapping[str, Template]) -> Plan:
     ]
     if problems:
         raise InvalidRequestError(*problems)
-    return Plan(request, template, _resources(request, template), request.timeout_seconds or template.timeout_seconds)
+    return Plan(
+        request, template, _resources(request.resources, template), request.timeout_seconds or template.timeout_seconds
+    )
 
 
 def _language_problems(request: ExecutionRequest, template: Template) -> list[FieldProblem]:
@@ -129,8 +131,13 @@ def _other_problems(request: ExecutionRequest, template: Template) -> list[Field
     return problems
 
 
-def _resources(request: ExecutionRequest, template: Template) -> SandboxResources:
-    asked, default = request.resources, template.resources
+def default_resources(template: Template) -> SandboxResources:
+    """What a call has that asks for nothing else."""
+    return _resources(Resources(), template)
+
+
+def _resources(asked: Resources, template: Template) -> SandboxResources:
+    default = template.resources
     return SandboxResources(
         cpu=asked.cpu or default.cpu,
         memory=asked.memory or default.memory,

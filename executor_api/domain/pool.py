@@ -43,7 +43,8 @@ class Share:
 class Member:
     """One sandbox of a pool. ``since``: seconds, when it was created; ``obstacle``: why it does not start.
 
-    ``unfit``: it is where no sandbox of this pool should be.
+    ``crowded_out``: because there is no room for it. ``unfit``: it is where no sandbox of this pool should be.
+    ``lasts``: seconds until the cluster ends it, whatever it does.
     """
 
     name: str
@@ -51,16 +52,26 @@ class Member:
     phase: Phase
     since: float
     obstacle: str = ""
+    crowded_out: bool = False
     unfit: bool = False
+    lasts: float = inf
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a pool should be: ``size`` sandboxes of one digest that wait, none for longer than the idle age."""
+    """What a pool should be: ``size`` sandboxes of one digest that wait, none for longer than the idle age.
+
+    ``call_seconds``: what a call may take, which each of them must outlast.
+    """
 
     digest: str
     size: int
     max_idle_seconds: float
+    call_seconds: float = 0.0
+
+
+NOTHING = Target("", 0, inf)
+"""What the pool of a template should be that there is no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +107,32 @@ def plan_pool(target: Target, members: Sequence[Member], expected: int, cold: in
 
     ``expected`` creations are under way and not among the ``members`` yet. ``cold`` sandboxes like these are starting
     for calls, which come first: the pool takes their room once they have it. What an obstacle keeps from starting
-    counts as starting: another one would meet the same obstacle. What has waited too long stays until its successor is
-    ready.
+    counts as starting: another one would meet the same obstacle. What has waited too long stays until its successors
+    are ready, or, where there is no room for these, one after the other makes room.
     """
     waiting = [item for item in members if item.phase in (Phase.STARTING, Phase.READY)]
     current = [item for item in waiting if _is_current(item, target)]
     aged = [item for item in current if item.phase is Phase.READY and _is_aged(item, target, now)]
     fresh = [item for item in current if item not in aged]
-    ready = sum(item.phase is Phase.READY for item in fresh)
     retire = [item for item in members if item.phase is Phase.ENDED]
     retire += [item for item in waiting if not _is_current(item, target) and _can_retire(item)]
     retire += _surplus(fresh, len(fresh) + expected - target.size)
-    if ready >= target.size:
-        retire += aged
+    retire += _replaced(aged, fresh, target.size)
     return PoolPlan(max(0, target.size - len(fresh) - expected - cold), tuple(item.name for item in retire))
 
 
 def _is_current(member: Member, target: Target) -> bool:
-    return member.digest == target.digest and not member.unfit
+    return member.digest == target.digest and not member.unfit and member.lasts >= target.call_seconds
+
+
+def _replaced(aged: list[Member], fresh: list[Member], size: int) -> list[Member]:
+    """Those of the aged that go now."""
+    if sum(item.phase is Phase.READY for item in fresh) >= size:
+        return aged
+    crowded_out = sum(item.crowded_out for item in fresh)
+    if crowded_out and len(aged) + len(fresh) - crowded_out >= size:
+        return sorted(aged, key=lambda item: item.since)[:1]
+    return []
 
 
 def _can_retire(member: Member) -> bool:

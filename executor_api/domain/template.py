@@ -156,6 +156,11 @@ class Template(StrictModel):
             raise ValueError("languages.python is built in; leave it out")
         return self
 
+    @property
+    def longest_seconds(self) -> float:
+        """What its longest call may take, start and end included."""
+        return self.start_seconds + self.max_timeout_seconds + self.grace_seconds
+
     def digest(self) -> str:
         """Twelve hex digits that change whenever anything of the template does."""
         whose, digest = self._digest

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from executor_api.domain.pool import Demand, Member, Pace, Phase, PoolPlan, Target, plan_pool
+from executor_api.domain.pool import NOTHING, Demand, Member, Pace, Phase, PoolPlan, Target, plan_pool
 from executor_api.domain.pool_settings import PoolSettings
 
 NOW = 10_000.0
@@ -78,6 +78,35 @@ def test_an_aged_one_stays_until_its_successors_are_ready() -> None:
     assert planned(2, *aged) == PoolPlan(2, ())
     assert planned(2, *aged, member("c", READY), member("d", STARTING)) == PoolPlan(0, ())
     assert planned(2, *aged, member("c", READY), member("d", READY)) == PoolPlan(0, ("a", "b"))
+
+
+def test_where_successors_have_no_room_the_aged_make_it_one_after_the_other() -> None:
+    """A pool that fills the cluster is renewed too, and never has fewer than one below its size."""
+    aged = [member("a", READY, age=300), member("b", READY, age=400)]
+    held = [replace(member(name, STARTING, obstacle="Insufficient nvidia.com/gpu"), crowded_out=True) for name in "cd"]
+    assert planned(2, *aged, *held) == PoolPlan(0, ("b",))
+    assert planned(2, aged[0], *held) == PoolPlan(0, ())
+    assert planned(2, aged[0], member("c", STARTING), held[1]) == PoolPlan(0, ("a",))
+    assert planned(2, member("c", READY), member("d", STARTING)) == PoolPlan(0, ())
+
+
+def test_the_aged_stay_where_successors_can_not_start_at_all() -> None:
+    """No room helps an image that is gone: those that have it serve on."""
+    aged = [member("a", READY, age=300), member("b", READY, age=300)]
+    assert planned(2, *aged, *(member(name, STARTING, obstacle="image is gone") for name in "cd")) == PoolPlan(0, ())
+
+
+def test_what_does_not_outlast_a_call_is_replaced_at_once() -> None:
+    """The cluster would end it with the call in it."""
+    target = Target("new", 2, max_idle_seconds=100, call_seconds=60)
+    members = [replace(member("a", READY, age=200), lasts=59), replace(member("b", READY), lasts=61)]
+    assert plan_pool(target, members, 0, 0, NOW) == PoolPlan(1, ("a",))
+
+
+def test_of_a_template_that_is_gone_nothing_stays_but_what_may_have_a_call() -> None:
+    """Another replica may not know yet: only a runner says that it has no call."""
+    members = [member("a", READY), member("b", STARTING), member("c", TAKEN), member("d", ENDED)]
+    assert plan_pool(NOTHING, members, 0, 0, NOW) == PoolPlan(0, ("d", "a"))
 
 
 def test_sandboxes_age_at_different_times() -> None:

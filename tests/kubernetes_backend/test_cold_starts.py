@@ -15,7 +15,7 @@ from executor_api.domain.plan import plan
 from executor_api.domain.pool_settings import PoolSettings
 from executor_api.domain.request import ExecutionRequest
 from executor_api.domain.template import Template
-from kubernetes_backend.world import World, arrived, until
+from kubernetes_backend.world import World, arrived, read, until
 
 POOLED = Template(name="default", pool=PoolSettings(size=2))
 UNPOOLED = Template(name="default")
@@ -30,11 +30,15 @@ def made_for_calls(world: World) -> list[str]:
     return [name for name in world.waiting("claimed") if name.startswith("x-")]
 
 
-async def served(backend: KubernetesBackend, wanted: Claim) -> Start:
+async def served(world: World, backend: KubernetesBackend, wanted: Claim) -> Start:
     """As a call is: a sandbox that waits, or one made for it, which is deleted when the call is over."""
     found = await backend.claim(wanted)
     sandbox = await backend.create(f"x-{wanted.execution_id}", wanted) if isinstance(found, Miss) else found
     await sandbox.ready()
+    runner = world.runners[sandbox.details.name]
+    runner.execution_id = wanted.execution_id
+    await runner.finish()
+    await read(sandbox.dispatch(b"{}"))
     await sandbox.release()
     return sandbox.start
 
@@ -44,7 +48,7 @@ async def test_a_burst_beyond_the_pool_starts_few_at_once_and_makes_no_more_than
     backend = await world.pooled(POOLED, max_cold_starts=3)
     made = set(world.waiting())
     world.running = world.pool_running = False
-    calls = [asyncio.create_task(served(backend, claim(f"e-{n}", POOLED))) for n in range(10)]
+    calls = [asyncio.create_task(served(world, backend, claim(f"e-{n}", POOLED))) for n in range(10)]
     await until(lambda: len(made_for_calls(world)) == 3)
     await asyncio.sleep(0.6)  # rounds in which too many would be made
     assert len(made_for_calls(world)) == 3
@@ -65,7 +69,7 @@ async def test_a_call_that_waits_for_its_turn_takes_what_the_pool_has_first(worl
     """The one sandbox being made for a call does not start; the pool's do, and serve the others."""
     backend = await world.pooled(POOLED, max_cold_starts=1)
     world.running = False
-    calls = [asyncio.create_task(served(backend, claim(f"e-{n}", POOLED))) for n in range(8)]
+    calls = [asyncio.create_task(served(world, backend, claim(f"e-{n}", POOLED))) for n in range(8)]
     await until(lambda: sum(call.done() for call in calls) >= len(calls) - 1)
     assert {call.result() for call in calls if call.done()} == {Start.WARM}
     for call in calls:
@@ -76,7 +80,7 @@ async def test_where_room_is_short_fewer_are_made_at_once_until_it_is_not(world:
     """Eight at first; after one that finds no room half as many; and more again as sandboxes start."""
     backend = await world.pooled()
     world.running = False
-    calls = [asyncio.create_task(served(backend, claim(f"e-{n:02}"))) for n in range(40)]
+    calls = [asyncio.create_task(served(world, backend, claim(f"e-{n:02}"))) for n in range(40)]
     await until(lambda: len(world.waiting("claimed")) == 8)
     full = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}
     await world.change_pod("x-e-00", conditions=[full])
@@ -98,7 +102,7 @@ async def test_calls_without_a_pool_wait_their_turn_and_explain_says_so(world: W
     world.running = False
     calls = []
     for name in ("e-1", "e-2", "e-3"):
-        calls.append(asyncio.create_task(served(backend, claim(name))))
+        calls.append(asyncio.create_task(served(world, backend, claim(name))))
         await arrived()
     await until(lambda: world.waiting("claimed") == ["x-e-1"])
     line = "not made yet: 1 are being made for calls, as many as may be now, and 1 calls come before it"
@@ -114,7 +118,7 @@ async def test_a_call_that_gives_up_passes_its_turn_on(world: World) -> None:
     """Whether it was in line or had its turn."""
     backend = await world.pooled(max_cold_starts=1)
     world.running = False
-    first, second, third = [asyncio.create_task(served(backend, claim(name))) for name in ("e-1", "e-2", "e-3")]
+    first, second, third = [asyncio.create_task(served(world, backend, claim(name))) for name in ("e-1", "e-2", "e-3")]
     await until(lambda: world.waiting("claimed") == ["x-e-1"])
     second.cancel()
     first.cancel()
@@ -131,7 +135,7 @@ async def test_one_that_does_not_start_keeps_nobody_waiting_for_long(
     monkeypatch.setattr(cold_starts, "HOLD_SECONDS", 0.3)
     backend = await world.pooled(max_cold_starts=1)
     world.running = False
-    held, other = [asyncio.create_task(served(backend, claim(name))) for name in ("e-1", "e-2")]
+    held, other = [asyncio.create_task(served(world, backend, claim(name))) for name in ("e-1", "e-2")]
     await until(lambda: world.waiting("claimed") == ["x-e-1", "x-e-2"])
     await world.run_pod("x-e-2")
     assert await other is Start.COLD
@@ -142,10 +146,10 @@ async def test_a_turn_that_does_not_come_ends_the_call_honestly(world: World) ->
     """It ends as one that did not start, within the time its sandbox may take, and says why."""
     backend = await world.pooled(max_cold_starts=1)
     world.running = False
-    blocker = asyncio.create_task(served(backend, claim("e-1")))
+    blocker = asyncio.create_task(served(world, backend, claim("e-1")))
     await until(lambda: world.waiting("claimed") == ["x-e-1"])
     with pytest.raises(SandboxFailedError, match="no sandbox could be made in time: 1 are being made") as caught:
-        await served(backend, claim("e-2", UNPOOLED.model_copy(update={"start_seconds": 0.5})))
+        await served(world, backend, claim("e-2", UNPOOLED.model_copy(update={"start_seconds": 0.5})))
     assert caught.value.evidence.reason is Reason.START_TIMEOUT
     assert world.waiting("claimed") == ["x-e-1"]
     blocker.cancel()

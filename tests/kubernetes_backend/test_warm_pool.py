@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -346,6 +347,61 @@ async def test_a_connection_that_breaks_after_the_call_was_sent_is_no_refusal(wo
     await world.runners[name].stop()
     with pytest.raises(ConnectionLostError):
         await read(sandbox.resume(0))
+
+
+async def older(world: World, name: str, seconds: float) -> None:
+    """Make a Job so much older."""
+    job = world.api.objects.get("jobs", name)
+    assert job is not None
+    made = datetime.fromisoformat(job["metadata"]["creationTimestamp"]) - timedelta(seconds=seconds)
+    job["metadata"]["creationTimestamp"] = f"{made:%Y-%m-%dT%H:%M:%SZ}"
+    await world.api.objects.put("jobs", job)
+    await arrived()
+
+
+async def test_a_full_cluster_renews_its_pool(world: World) -> None:
+    """Where successors of what has waited too long find no room, one after the other makes it."""
+    wanted = template(2)
+    backend = await world.pooled(wanted)
+    old = world.waiting()
+    world.pool_running = False
+    for name in old:
+        await older(world, name, 4000)
+    await until(lambda: len(world.waiting()) == 4)
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient gpu"}
+    for name in set(world.waiting()) - set(old):
+        await world.change_pod(name, conditions=[unscheduled])
+    await until(lambda: len(set(old) & set(world.waiting())) == 1)
+    await asyncio.sleep(1.5)  # in which the next one would go
+    (last,) = set(old) & set(world.waiting())
+    first, _ = (name for name in world.waiting() if name not in old)
+    await world.change_pod(first, conditions=[])
+    await world.run_pod(first)
+    await until(lambda: last not in world.waiting())
+    assert pool(backend).ready == 1
+
+
+async def test_no_call_gets_a_sandbox_that_does_not_outlast_it(world: World) -> None:
+    """The kubelet would end it in the middle: another one is made, and it goes."""
+    wanted = template(pool=PoolSettings(size=1, max_idle_seconds=60, miss=MissPolicy.WAIT))
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    await older(world, name, 200)
+    assert (await claimed(backend, claim(wanted))).details.name != name
+    await until(lambda: world.api.objects.get("jobs", name) is None)
+
+
+async def test_no_tenant_keeps_a_sandbox_that_does_not_outlast_its_next_call(world: World) -> None:
+    """One that had waited long before its first call may have little time left."""
+    wanted = template(2)
+    backend = await world.pooled(wanted)
+    sandbox = await claimed(backend, claim(wanted, "e-1", isolation=Isolation.REUSE))
+    await served(world, sandbox, "e-1")
+    await until(lambda: sandbox.details.name in world.waiting("reused"))
+    await older(world, sandbox.details.name, 9100)
+    again = await claimed(backend, claim(wanted, "e-2", isolation=Isolation.REUSE))
+    assert (again.start, again.details.name != sandbox.details.name) == (Start.WARM, True)
+    await until(lambda: world.api.objects.get("jobs", sandbox.details.name) is None)
 
 
 async def test_a_changed_template_replaces_the_pool(world: World) -> None:
@@ -696,6 +752,27 @@ async def test_garbage_collection_leaves_pool_and_tenants_alone(world: World) ->
 
     assert await backend.collect_garbage(nobody) == 0
     assert world.api.objects.get("jobs", sandbox.details.name) is not None
+
+
+async def test_a_tenants_sandbox_that_has_ended_is_left_to_its_ttl(world: World) -> None:
+    """Its Job bears the name of its first call, which is over; the last one may still need what is in its log."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    sandbox = await claimed(backend, claim(wanted, "e-1", isolation=Isolation.REUSE))
+    await served(world, sandbox, "e-1")
+    name = sandbox.details.name
+    await until(lambda: name in world.waiting("reused"))
+    job = world.api.objects.get("jobs", name)
+    assert job is not None
+    job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    await world.api.objects.put("jobs", job)
+    await arrived()
+
+    async def is_wanted(execution_id: str) -> bool:
+        return execution_id == "e-2"
+
+    assert await backend.collect_garbage(is_wanted) == 0
+    assert world.api.objects.get("jobs", name) is not None
 
 
 async def test_a_pool_that_sizes_itself_counts_the_calls_of_all_replicas(world: World) -> None:

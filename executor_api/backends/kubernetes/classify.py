@@ -62,6 +62,8 @@ _POD_REASONS: dict[str, Reason] = {
     "NodeAffinity": Reason.UNSCHEDULABLE,
     "UnexpectedAdmissionError": Reason.UNSCHEDULABLE,
 }
+NO_ROOM = frozenset({Reason.UNSCHEDULABLE, Reason.QUOTA})
+"""Why a sandbox does not start now, and may later."""
 _ADMISSION = re.compile(r"OutOf\w+")
 _STORAGE = re.compile(r"ephemeral[- ](?:local )?storage|EmptyDir volume", re.IGNORECASE)
 _SIGKILL_EXIT = 137

@@ -71,8 +71,7 @@ class JobFactory:
 
         Its deadline leaves room for the longest call at the end of the longest wait.
         """
-        longest = template.start_seconds + template.max_timeout_seconds + template.grace_seconds
-        seconds = ceil(_IDLE_SPREAD * template.pool.max_idle_seconds + longest)
+        seconds = ceil(_IDLE_SPREAD * template.pool.max_idle_seconds + template.longest_seconds)
         return self._build(name, template, resources, _Fate(seconds, JobState.WAITING, "", keep_off))
 
     def _build(self, name: str, template: Template, resources: SandboxResources, fate: _Fate) -> Tree:
@@ -100,8 +99,7 @@ class JobFactory:
 def reuse_deadline(of: Plan) -> int:
     """Seconds in which a sandbox for reuse has left by itself."""
     template = of.template
-    longest = template.start_seconds + template.max_timeout_seconds + template.grace_seconds
-    return ceil(template.reuse.max_age_seconds + template.reuse.max_idle_seconds + longest)
+    return ceil(template.reuse.max_age_seconds + template.reuse.max_idle_seconds + template.longest_seconds)
 
 
 def single_use(template: Template, **call: Any) -> Plan:

@@ -20,7 +20,8 @@ from executor_api.backends.kubernetes.cache import JobCache
 from executor_api.backends.kubernetes.leader import Leadership
 from executor_api.backends.kubernetes.roster import Roster
 from executor_api.backends.kubernetes.warm_pool import Sandboxes, WarmPool
-from executor_api.domain.pool import Member, Phase, Target, plan_pool
+from executor_api.domain.outcome import Evidence
+from executor_api.domain.pool import NOTHING, Member, Phase, Target, plan_pool
 from executor_api.domain.pool_settings import MissPolicy
 from executor_api.errors import UnavailableError
 
@@ -50,8 +51,8 @@ class Hands:
     """Make a sandbox of this name that waits. Raises `SandboxFailedError` and `UnavailableError`."""
     retire: Callable[[str], Awaitable[bool]]
     """Delete a sandbox, unless its runner has a call: then False. Raises `UnavailableError`."""
-    look: Callable[[str], Awaitable[str]]
-    """Why a Job has no pod; "" if nothing is known."""
+    look: Callable[[str], Awaitable[Evidence | None]]
+    """Why a Job has no pod, if anything is known."""
     new_name: Callable[[], str]
 
 
@@ -141,7 +142,7 @@ class PoolKeeper:
     def _round(self) -> None:
         pools = self._pools()
         for template in self._roster.templates() - pools.keys():
-            self._retire(item for item in self._roster.members(template) if item.phase is not Phase.TAKEN)
+            self._part(NOTHING, self._roster.members(template))
         for pool in pools.values():
             self._keep(pool, self._work.setdefault(pool.name, _Work()))
 
@@ -149,15 +150,21 @@ class PoolKeeper:
         members, clock = self._roster.members(pool.name), self._clock()
         self._take_note(pool, work, members, clock)
         sandboxes = pool.sandboxes
-        target = Target(sandboxes.digest, self.desired(pool), sandboxes.template.pool.max_idle_seconds)
+        settings, longest = sandboxes.template.pool, sandboxes.template.longest_seconds
+        target = Target(sandboxes.digest, self.desired(pool), settings.max_idle_seconds, longest)
         cold = self._roster.starting_cold(sandboxes.digest)
-        plan = plan_pool(target, members, len(work.expected), cold, self._now())
-        by_name = {item.name: item for item in members}
-        self._retire(by_name[name] for name in plan.retire if self._roster.is_over(name))
+        missing = self._part(target, members, len(work.expected), cold)
         if clock >= work.backoff.until:
-            for _ in range(plan.create):
+            for _ in range(missing):
                 self._create(pool, work)
         self._look_at_late(item for item in members if item.phase is Phase.STARTING)
+
+    def _part(self, target: Target, members: list[Member], expected: int = 0, cold: int = 0) -> int:
+        """Part with those that should go. Returns how many are missing."""
+        plan = plan_pool(target, members, expected, cold, self._now())
+        by_name = {item.name: item for item in members}
+        self._retire(by_name[name] for name in plan.retire if self._roster.is_over(name))
+        return plan.create
 
     def _take_note(self, pool: WarmPool, work: _Work, members: list[Member], clock: float) -> None:
         """Strike out what was expected and is there; back off from what dies before it is ready."""

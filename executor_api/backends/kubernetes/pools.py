@@ -12,11 +12,13 @@ from executor_api.backends.kubernetes.classify import pod_refused
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.errors import KubernetesError, MissingError
-from executor_api.backends.kubernetes.job_factory import JobFactory, single_use
+from executor_api.backends.kubernetes.job_factory import JobFactory
 from executor_api.backends.kubernetes.pool_keeper import Hands, PoolKeeper
 from executor_api.backends.kubernetes.roster import Roster
 from executor_api.backends.kubernetes.snapshot import JobSnapshot
 from executor_api.backends.kubernetes.warm_pool import Sandboxes, WarmPool
+from executor_api.domain.outcome import Evidence
+from executor_api.domain.plan import default_resources
 from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Template
 from executor_api.errors import ConfigurationError, UnavailableError
@@ -75,7 +77,7 @@ class Pools:
         return tuple(pool.status(self.keeper.desired(pool)) for _, pool in sorted(self._pools.items()))
 
     def _pool(self, template: Template) -> WarmPool:
-        resources = single_use(template).resources
+        resources = default_resources(template)
         digest = self._factory.digest(template, resources)
         known = self._pools.get(template.name)
         if known is None:
@@ -119,6 +121,6 @@ class Pools:
             raise UnavailableError("its Job can't be deleted now")
         return True
 
-    async def _look(self, name: str) -> str:
+    async def _look(self, name: str) -> Evidence | None:
         found = pod_refused(await self._cluster.events("Job", name))
-        return found.evidence.message if found is not None else ""
+        return found.evidence if found is not None else None

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from executor_api.backends.base import ConnectionLostError
 from executor_api.backends.kubernetes.arrivals import Arrivals
 from executor_api.backends.kubernetes.cache import JobCache, PodCache
-from executor_api.backends.kubernetes.classify import obstacle
+from executor_api.backends.kubernetes.classify import NO_ROOM, obstacle
 from executor_api.backends.kubernetes.leaks import Leaks
 from executor_api.backends.kubernetes.queueing import held_back
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState, PodSnapshot
+from executor_api.domain.outcome import Evidence
 from executor_api.domain.pool import Member, Pace, Phase, Share
 
 ASK_AGAIN_SECONDS = 0.5
@@ -65,7 +66,7 @@ class Roster:
         self.leaks = Leaks()
         self.share = Share()
         """Which of the sandboxes are meant for this replica. Those of others are ours if they don't take them."""
-        self.obstacles: dict[str, str] = {}
+        self.obstacles: dict[str, Evidence | None] = {}
         """Why a sandbox has no pod, by name, as its Job's events tell."""
         jobs.on_change = self._look_at_job
         pods.on_change = self._look_at_pod
@@ -90,9 +91,18 @@ class Roster:
         """The templates that have a sandbox waiting."""
         return {job.template for job in self._jobs.all() if self._is_waiting(job)}
 
-    def ready(self, template: str, digest: str) -> list[str]:
-        """Those that could have a call of ours now."""
-        return [name for name in self._answering(template, digest) if self._is_ours(name)]
+    def ready(self, template: str, digest: str, call_seconds: float) -> list[str]:
+        """Those that could have a call of ours now that takes so long."""
+        return [
+            name
+            for name in self._answering(template, digest)
+            if self._is_ours(name) and self.outlasts(name, call_seconds)
+        ]
+
+    def outlasts(self, name: str, call_seconds: float) -> bool:
+        """Whether it is there for so long."""
+        job = self._jobs.get(name)
+        return job is not None and self._lasts(job) >= call_seconds
 
     def left_to_others(self, template: str, digest: str) -> int:
         """How many could have a call, and are left to other replicas for a moment."""
@@ -126,8 +136,8 @@ class Roster:
     def obstacle(self, name: str) -> str:
         """What keeps a sandbox, of a pool or not, from starting, and since when; "" if nothing is known to."""
         job = self._jobs.get(name)
-        why = "" if job is None else self._obstacle(job, self._pods.get(name))
-        return f"pending for {self.age(job.created_at):.0f} s: {why}" if job is not None and why else ""
+        why = None if job is None else self._obstacle(job, self._pods.get(name))
+        return f"pending for {self.age(job.created_at):.0f} s: {why.message}" if job is not None and why else ""
 
     def age(self, created_at: float) -> float:
         """Seconds since an instant of the API server's clock, which may differ from ours.
@@ -227,9 +237,17 @@ class Roster:
 
     def _member(self, job: JobSnapshot) -> Member:
         pod = self._pods.get(job.name)
-        since = self._now() - self.age(job.created_at)
-        unfit = self.leaks.make_unfit(job, pod)
-        return Member(job.name, job.digest, self._phase(job, pod), since, self._obstacle(job, pod), unfit)
+        why = self._obstacle(job, pod)
+        return Member(
+            job.name,
+            job.digest,
+            self._phase(job, pod),
+            since=self._now() - self.age(job.created_at),
+            obstacle=why.message if why is not None else "",
+            crowded_out=why is not None and why.reason in NO_ROOM,
+            unfit=self.leaks.make_unfit(job, pod),
+            lasts=self._lasts(job),
+        )
 
     def _phase(self, job: JobSnapshot, pod: PodSnapshot | None) -> Phase:
         ours = job.name in self._taken and job.name not in self._others
@@ -246,16 +264,19 @@ class Roster:
         over = job.finished or job.deleting or (pod is not None and (pod.dialable or pod.ended or pod.deleting))
         return not over and job.name not in self._taken
 
-    def _obstacle(self, job: JobSnapshot, pod: PodSnapshot | None) -> str:
-        if pod is None:
-            held = held_back(job)
-            return held.evidence.message if held is not None else self.obstacles.get(job.name, "")
-        found = obstacle(pod)
-        return found.evidence.message if found is not None else ""
+    def _obstacle(self, job: JobSnapshot, pod: PodSnapshot | None) -> Evidence | None:
+        found = held_back(job) if pod is None else obstacle(pod)
+        if found is not None:
+            return found.evidence
+        return self.obstacles.get(job.name) if pod is None else None
 
     def _is_fit(self, name: str, digest: str) -> bool:
         job = self._jobs.get(name)
         return job is not None and job.digest == digest and not self.leaks.make_unfit(job, self._pods.get(name))
+
+    def _lasts(self, job: JobSnapshot) -> float:
+        """Seconds until the cluster ends it, or more: its pod began after its Job."""
+        return job.deadline_seconds - self.age(job.created_at)
 
     @staticmethod
     def _is_waiting(job: JobSnapshot) -> bool:

@@ -32,24 +32,27 @@ class Kept:
 
 @dataclass(slots=True)
 class Shelf:
-    """Idle sandboxes by owner, the last used on top. ``retire`` parts with one. Instants are monotonic seconds."""
+    """Idle sandboxes by owner, the last used on top. ``retire`` parts with one. Instants are monotonic seconds.
+
+    ``usable`` tells of one, by its Job, whether it can serve a call of so many seconds.
+    """
 
     retire: Callable[[Kept], Coroutine[Any, Any, None]]
     clock: Callable[[], float]
-    usable: Callable[[str], bool]
+    usable: Callable[[str, float], bool]
     _idle: dict[Owner, list[Kept]] = field(default_factory=dict)
     _timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     _retiring: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def take(self, owner: Owner) -> Kept | None:
-        """The one that was used last, if it is still there."""
+    def take(self, owner: Owner, call_seconds: float) -> Kept | None:
+        """The one that was used last, if it is still there and will be for so long."""
         idle = self._idle.get(owner, [])
         while idle:
             kept = idle.pop()
             self._timers.pop(kept.job).cancel()
             if not idle:
                 self._idle.pop(owner, None)
-            if self.usable(kept.job):
+            if self.usable(kept.job, call_seconds):
                 return kept
             self._part_with(kept)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,6 +109,7 @@ class JobSnapshot:
     state: JobState
     created_at: float  # seconds since the epoch
     start_seconds: float | None
+    deadline_seconds: float  # from its pod's start: then the kubelet ends it
     keep_finished: bool
     image: str
     deleting: bool
@@ -169,7 +171,8 @@ def parse_job(job: Raw) -> JobSnapshot:
     """Read one of our Jobs."""
     metadata = job["metadata"]
     annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
-    runner = job["spec"]["template"]["spec"]["containers"][0]
+    pod = job["spec"]["template"]["spec"]
+    runner = pod["containers"][0]
     return JobSnapshot(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -179,6 +182,7 @@ def parse_job(job: Raw) -> JobSnapshot:
         state=JobState.of(labels.get(names.STATE)),
         created_at=_epoch(metadata["creationTimestamp"]),
         start_seconds=_number(annotations.get(names.START_SECONDS)),
+        deadline_seconds=pod.get("activeDeadlineSeconds", math.inf),
         keep_finished=annotations.get(names.KEEP_FINISHED) == "true",
         image=runner["image"],
         deleting="deletionTimestamp" in metadata,

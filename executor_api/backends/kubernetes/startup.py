@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from executor_api.backends.base import SandboxFailedError, SandboxTimings
 from executor_api.backends.kubernetes.classify import (
+    NO_ROOM,
     Absent,
     Hope,
     Obstacle,
@@ -20,7 +21,6 @@ from executor_api.backends.kubernetes.queueing import held_back, or_queue
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, PodSnapshot
 from executor_api.domain.outcome import Evidence, Reason
 
-_NO_ROOM = frozenset({Reason.UNSCHEDULABLE, Reason.QUOTA})
 SHORT_SECONDS = 5.0
 """How long a problem that may be a hiccup may last."""
 
@@ -78,7 +78,7 @@ class Startup:
 
     def _check(self, found: Obstacle | None, now: float) -> None:
         """Give up if the obstacle has lasted longer than there is hope."""
-        if found is not None and found.evidence.reason in _NO_ROOM and self._no_room is not None:
+        if found is not None and found.evidence.reason in NO_ROOM and self._no_room is not None:
             self._no_room()
             self._no_room = None  # told once
         if found is None or found.hope is Hope.LONG:

@@ -55,7 +55,7 @@ class Supply:
         """A sandbox that is there already. Raises `SandboxFailedError`."""
         began = self._cluster.clock()
         if _is_reuse(claim.plan):
-            kept = self._shelf.take(self._owner(claim))
+            kept = self._shelf.take(self._owner(claim), claim.plan.deadline_seconds)
             if kept is not None:
                 return self._reused(kept, claim)
         found = await self.pools.claim(claim)
@@ -153,9 +153,10 @@ class Supply:
         job = self._cluster.jobs.get(name)
         return 0.0 if job is None else self.pools.roster.age(job.created_at)
 
-    def _is_usable(self, name: str) -> bool:
+    def _is_usable(self, name: str, call_seconds: float) -> bool:
         pod = self._cluster.pods.get(name)
-        return pod is not None and pod.dialable and not pod.deleting
+        there = pod is not None and pod.dialable and not pod.deleting
+        return there and self.pools.roster.outlasts(name, call_seconds)
 
     async def _part_with(self, kept: Kept) -> None:
         """Let the runner leave, and delete the Job."""

@@ -175,7 +175,7 @@ class WarmPool:
 
     def _take(self) -> str | None:
         """Choose and reserve, with nothing awaited in between. Each process has an order of its own."""
-        names = self.roster.ready(self.name, self.sandboxes.digest)
+        names = self.roster.ready(self.name, self.sandboxes.digest, self.sandboxes.template.longest_seconds)
         if not names:
             return None
         name = max(names, key=lambda item: zlib.crc32(f"{self.replica} {item}".encode()))
