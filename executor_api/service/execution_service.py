@@ -18,7 +18,7 @@ from executor_api.domain.history import steps
 from executor_api.domain.outcome import Status
 from executor_api.domain.passage import Point
 from executor_api.domain.plan import Plan, plan
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.template import Template
 from executor_api.domain.tenant import Tenants
 from executor_api.errors import NotFoundError, UnavailableError
@@ -68,8 +68,8 @@ class ExecutionService:
         metrics: ServiceMetrics | None = None,
     ) -> None:
         clock, metrics = clock or Clock(), metrics or NoMetrics()
-        gate = PoolGate(backend.pools, clock.monotonic)
-        admission = Admission(limits.max_concurrency, limits.max_queue, clock.monotonic, metrics, gate)
+        self._gate = PoolGate(backend.pools, clock.monotonic)
+        admission = Admission(limits.max_concurrency, limits.max_queue, clock.monotonic, metrics, self._gate)
         admission.limit(limits.tenants)
         self.audit = Audit(clock.monotonic)
         self._workplace = Workplace(backend, admission, clock, metrics, self.audit, NoTracing())
@@ -79,12 +79,16 @@ class ExecutionService:
         self._limits = limits
         self._ledger = Ledger(store)
         self._replica = Replica(
-            store.replicas, self._ledger, self._take_up, limits.silent_seconds, clock, backend.use_share
+            store.replicas, self._ledger, self._take_up, limits.silent_seconds, clock, self._use_share
         )
         self._intake = Intake(store, admission, clock, backend.name)
         self._phase = Phase.NEW
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
+
+    def _use_share(self, share: Share) -> None:
+        self._gate.share = share
+        self._workplace.backend.use_share(share)
 
     def trace(self, tracing: Tracing) -> None:
         """Have it told of every execution. To be called before `start`."""

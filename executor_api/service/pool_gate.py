@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from executor_api.domain.plan import Plan
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.plan import Plan, default_resources
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.domain.pool_settings import MissPolicy
 from executor_api.domain.request import Isolation
 from executor_api.errors import SaturatedError
@@ -14,6 +14,8 @@ from executor_api.service.promises import Promises
 
 _UNMEASURED = 1.0
 """Seconds a sandbox is taken to need before one was measured."""
+_HELD_UP = 10.0
+"""Seconds to tell, at least, while something keeps the pool from filling: what was measured before holds no more."""
 
 
 class PoolGate:
@@ -23,6 +25,8 @@ class PoolGate:
         self._pools = pools
         self._unclaimed: Counter[str] = Counter()
         self._promises = Promises(monotonic)
+        self.share = Share()
+        """What of each pool is this process's."""
 
     def check(self, plan: Plan) -> None:
         """Raise `SaturatedError` if its template rejects calls that find no sandbox, and there is none for it."""
@@ -62,8 +66,9 @@ class PoolGate:
 
     def _retry_after(self, pool: PoolStatus) -> float:
         """Seconds until there is one for this call as well, behind those let in and those turned away before."""
-        pace = 1 / pool.refill_per_second if pool.refill_per_second else _UNMEASURED
-        return self._promises.seconds(pool.template, (self._unclaimed[pool.template] - pool.ready) * pace, pace)
+        pace = self.share.of / pool.refill_per_second if pool.refill_per_second else _UNMEASURED
+        ahead = (self._unclaimed[pool.template] - pool.ready) * pace
+        return self._promises.seconds(pool.template, max(ahead, _HELD_UP) if pool.problems else ahead, pace)
 
 
 def _needs_pool(plan: Plan) -> bool:
@@ -73,5 +78,4 @@ def _needs_pool(plan: Plan) -> bool:
 
 def _as_pooled(plan: Plan) -> bool:
     """Whether it asks for what the sandboxes of a pool have."""
-    asked = plan.request.resources
-    return asked.gpu is None and asked.cpu is asked.memory is asked.ephemeral_storage is None
+    return plan.resources == default_resources(plan.template)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from support.doors import Gauges, Time, crowd, doors, draft, refused
@@ -11,8 +12,9 @@ from support.pool_status import pool
 from support.scripted import Script
 
 from executor_api.domain.outcome import Status
-from executor_api.domain.pool import PoolStatus
+from executor_api.domain.pool import PoolStatus, Share
 from executor_api.errors import SaturatedError
+from executor_api.service.pool_gate import PoolGate
 
 
 async def test_slots_are_handed_on_in_order() -> None:
@@ -129,19 +131,33 @@ async def test_a_strict_template_lets_in_as_many_as_have_a_sandbox() -> None:
     [
         ({"refill_per_second": 2.0}, [0.5, 1.0, 1.5]),
         ({"refill_per_second": 0.25}, [4.0, 8.0, 12.0]),
+        ({"refill_per_second": 2.0, "problems": ("2 sandboxes pending for 41 s: no room",)}, [10.5, 11.0, 11.5]),
         ({}, [1.0, 2.0, 3.0]),
     ],
-    ids=["fast", "slow", "nothing"],
+    ids=["fast", "slow", "held up", "nothing"],
 )
-async def test_retry_after_of_a_pool_follows_what_was_measured(
-    measured: dict[str, float], expected: list[float]
-) -> None:
+async def test_retry_after_of_a_pool_follows_what_was_measured(measured: dict[str, Any], expected: list[float]) -> None:
     """Each one turned away gets a sandbox of its own promised, and promises whose time has come are forgotten."""
     time = Time()
     admission = doors(10, 10, time, None, pool(template="strict", ready=0, **measured))
     assert [refused(admission, template="strict") for _ in range(3)] == pytest.approx(expected)
     time.seconds += 100
     assert refused(admission, template="strict") == pytest.approx(expected[0])
+
+
+def test_replicas_promise_no_more_together_than_the_pool_makes() -> None:
+    """Each of four counts on a quarter of what becomes ready."""
+    gate = PoolGate(lambda: (pool(template="strict", ready=0, refill_per_second=2.0),), Time())
+    gate.share = Share(1, 4)
+    with pytest.raises(SaturatedError) as refusal:
+        gate.check(draft(template="strict")[1])
+    assert refusal.value.retry_after == pytest.approx(2.0)
+
+
+async def test_who_asks_for_what_all_have_is_turned_away_as_they_are() -> None:
+    """It is the resources that count, not whether they are named."""
+    admission = doors(10, 10, None, None, pool(template="strict", ready=0))
+    assert refused(admission, template="strict", resources={"cpu": "1", "memory": "512Mi"})
 
 
 @pytest.mark.parametrize(
