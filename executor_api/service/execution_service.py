@@ -235,11 +235,20 @@ class ExecutionService:
             live = Live(accepted.record, self._store, new=not accepted.recorded)
             drive = self._begin(Assignment(live, planned, accepted.ticket, timeline))
             await asyncio.sleep(0)  # let it come as far as it can without waiting: all that is one write
-            await _recorded(drive)
+            await self._recorded(drive)
             self._workplace.metrics.accepted()
         finally:
             self._replica.accepting.discard(draft.id)
         return accepted.record
+
+    async def _recorded(self, drive: Drive) -> None:
+        """Wait until it is recorded. Raises what kept the store from it: then nothing is driven."""
+        try:
+            await drive.live.recorded()
+        except NotRecordedError as error:
+            drive.lose()
+            self._replica.refused.append(drive.live.record.id)
+            raise error.why from None
 
     def _check_open(self, planned: Plan) -> None:
         """A sandbox that waits can serve a call while no other can be made. Raises `UnavailableError`."""
@@ -271,15 +280,6 @@ class ExecutionService:
             return False
         template = self._templates.get(record.request.template)
         return not record.status.finished or (template is not None and not template.delete_finished)
-
-
-async def _recorded(drive: Drive) -> None:
-    """Wait until it is recorded. Raises what kept the store from it: then nothing is driven."""
-    try:
-        await drive.live.recorded()
-    except NotRecordedError as error:
-        drive.lose()
-        raise error.why from None
 
 
 def _check(task: asyncio.Task[None]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -20,6 +22,7 @@ ROUND_SECONDS = 1.0
 _OWN_SECONDS = 5.0
 """An execution of ours that we don't know must be so old: no step of the clock may make a new one look lost."""
 _FOR_EVER = 1e9
+_MOST_REFUSED = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +41,8 @@ class Replica:
     ) -> None:
         self.accepting: set[str] = set()
         """Executions at the door: recorded maybe, and not driven yet."""
+        self.refused: deque[str] = deque(maxlen=_MOST_REFUSED)
+        """Those whose clients were told that they could not be recorded; the latest. One that was must not run."""
         self._replicas = replicas
         self._ledger = ledger
         self._take_up = take_up
@@ -63,7 +68,8 @@ class Replica:
         for record in await self._replicas.take_over(silence, self.accepting | self._ledger.drives.keys(), before):
             if record.id not in self.accepting and record.id not in self._ledger.drives:
                 _log.info("taken up", execution=record.id, dispatched=record.dispatched)
-                await self._take_up(record)
+                must_not_run = record.id in self.refused
+                await self._take_up(replace(record, cancel_requested=True) if must_not_run else record)
         await self._follow_orders()
 
     async def cancel(self, execution_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,26 @@ from support.postgres import PostgresServer
 from support.scripted import Fate, Script, ScriptedSandbox, stdout
 from support.tcp_proxy import TcpProxy
 
-from executor_api.domain.execution import EventKind, Execution, Start
+from executor_api.domain.execution import Event, EventKind, Execution, Start
 from executor_api.domain.outcome import Status
-from executor_api.errors import IdempotencyConflictError, NotFoundError
+from executor_api.errors import IdempotencyConflictError, NotFoundError, UnavailableError
+from executor_api.service import replica
 from executor_api.service.execution_service import ExecutionService
 from executor_api.service.postgres.store import PostgresStore
+from executor_api.service.store import Created, ListFilter
 
 SECONDS = 60.0
+
+
+class AnswerLost(PostgresStore):
+    """The first record is made, and nobody hears of it."""
+
+    async def create(self, execution: Execution, events: Sequence[Event] = ()) -> Created:
+        """Make it, and fail."""
+        await super().create(execution, events)
+        raise UnavailableError("the answer was lost")
+
+
 SILENT = {"silent_seconds": 4.0}
 NEVER_SILENT = {"silent_seconds": 1000.0}
 
@@ -90,6 +103,21 @@ async def test_every_replica_answers_for_every_execution(replicas: Replicas) -> 
     assert finished == await one.get("default", execution.id)
     with pytest.raises(NotFoundError):
         await two.get("other", execution.id)
+
+
+async def test_a_call_that_was_refused_never_runs(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has it, though its client was told that it could not be recorded, and has sent it again by then."""
+    monkeypatch.setattr(replica, "_OWN_SECONDS", 0.1)
+    service = await replicas.house.open(AnswerLost(replicas.url, "one"))
+    with pytest.raises(UnavailableError, match="the answer was lost"):
+        await service.submit(submission())
+    found: tuple[Execution, ...] = ()
+    async with asyncio.timeout(SECONDS):
+        while not (found and found[0].status.finished):
+            await asyncio.sleep(0.05)
+            found = (await service.page("default", ListFilter(), 10, None)).executions
+    (execution,) = found
+    assert (execution.status, replicas.house.backend.made) == (Status.CANCELLED, {})
 
 
 async def test_every_replica_explains_every_execution(replicas: Replicas) -> None:

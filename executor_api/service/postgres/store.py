@@ -111,7 +111,7 @@ class PostgresStore:
     async def prune(self, finished_before: float, keep_bytes: int) -> int:
         """Delete finished executions older than the instant, and those beyond the size; return how many.
 
-        None if another replica is at it.
+        0 if another replica is at it.
         """
 
         async def alone(connection: AsyncConnection) -> int:
