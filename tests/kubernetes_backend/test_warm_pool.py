@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from executor_api.backends.base import Claim, ConnectionLostError, Miss, NotTakenError
-from executor_api.backends.kubernetes import names, roster
+from executor_api.backends.kubernetes import client, names, roster
 from executor_api.backends.kubernetes.backend import KubernetesBackend
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.domain.execution import Start
@@ -200,6 +200,19 @@ async def test_a_call_that_lasts_marks_its_job(world: World) -> None:
     assert marked["spec"]["activeDeadlineSeconds"] < before
     await world.runners[name].finish()
     await reading
+
+
+async def test_a_mark_is_put_once_the_api_server_is_back(world: World) -> None:
+    """However long that was: until then other replicas count a tenant's sandbox as one that waits."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    sandbox = await claimed(backend, claim(wanted, isolation=Isolation.REUSE))
+    await world.api.stop()
+    await served(world, sandbox, "e-1")
+    await asyncio.sleep(client.PATIENCE_SECONDS + 1)
+    await world.api.start()
+    await until(lambda: name in world.waiting("reused"))
 
 
 async def test_one_that_died_while_it_waited_did_not_take_the_call(world: World) -> None:

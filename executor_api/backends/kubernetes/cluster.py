@@ -67,10 +67,12 @@ class Cluster:
                 raise SandboxFailedError(evidence) from error
             raise UnavailableError(f"the Job can't be created now: {error}") from error
 
-    async def patch_job(self, name: str, operations: Sequence[Mapping[str, Any]]) -> bool:
-        """Apply a JSON patch; False if a test in it fails, the Job is gone or the API server can't be told."""
+    async def patch_job(
+        self, name: str, operations: Sequence[Mapping[str, Any]], patience: float = PATIENCE_SECONDS
+    ) -> bool:
+        """Apply a JSON patch; False if a test in it fails, the Job is gone or the API server can't be told in time."""
         try:
-            await self.client.patch(f"{names.jobs_path(self.namespace)}/{name}", operations)
+            await self.client.patch(f"{names.jobs_path(self.namespace)}/{name}", operations, patience)
         except (KubernetesError, ConfigurationError):
             return False
         return True

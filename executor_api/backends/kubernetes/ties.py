@@ -21,8 +21,8 @@ from executor_api.domain.plan import Plan
 MARK_SECONDS = 0.5
 """How long a call must run before its Job is marked: most are over by then, and the Job is deleted. Until it is
 marked, other replicas take the sandbox for free and learn better from its runner."""
-
-
+MARK_PATIENCE_SECONDS = 3600.0
+"""How long an API server that is away is tried again: while the Job bears no mark, the pool counts one too many."""
 LULL_SECONDS = 0.25
 """How long a used sandbox stays: taking a pod down costs its node 0.2 s of a core, which the next call would miss."""
 
@@ -65,6 +65,8 @@ class PooledTies(Ties):
         del sound
         if self._timer is not None:
             self._timer.cancel()
+        if self._marking is not None:
+            self._marking.cancel()
         await asyncio.sleep(LULL_SECONDS)
         return False
 
@@ -141,4 +143,4 @@ def mark_operations(mark: Mark) -> list[Mapping[str, Any]]:
 
 async def put_mark(cluster: Cluster, job: str, mark: Mark) -> bool:
     """Tell other replicas, and whoever looks at the cluster. False if that did not work, which changes nothing else."""
-    return await cluster.patch_job(job, mark_operations(mark))
+    return await cluster.patch_job(job, mark_operations(mark), MARK_PATIENCE_SECONDS)
