@@ -44,6 +44,8 @@ class Surroundings:
     """Those who get a slot before it, if it waits for one in this process."""
     held_by: int | None = None
     """How many executions of its tenant run, if it waits for one of them to end, whoever else may run."""
+    seeking: int | None = None
+    """How many of its template have a slot and no sandbox, if it waits for one of them to get one."""
     obstacle: str = ""
     """What keeps its sandbox from starting, and since when."""
 
@@ -56,6 +58,7 @@ def explain(execution: Execution, around: Surroundings, now: float) -> Explanati
         _beginning(execution),
         *_notes(execution, around.steps),
         _held(around.held_by),
+        _crowded(around.seeking),
         f"Its sandbox is {around.obstacle}." if around.obstacle else "",
         _advice(outcome),
         _SOURCES.get(execution.result_source or "", ""),
@@ -106,6 +109,12 @@ def _ended(execution: Execution, outcome: Outcome) -> str:
 
 def _held(running: int | None) -> str:
     return "" if running is None else f"{running} of its tenant's run, as many as may at once."
+
+
+def _crowded(seeking: int | None) -> str:
+    if seeking is None:
+        return ""
+    return f"{seeking} of its template wait for sandboxes, as many as may at once; other templates' calls pass them."
 
 
 def _asked_to_end(execution: Execution) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from math import ceil
 
 from executor_api.domain.execution import Execution
 from executor_api.domain.plan import Plan
@@ -16,6 +18,10 @@ from executor_api.service.pool_gate import PoolGate
 from executor_api.service.promises import Promises
 from executor_api.service.rates import Rates
 
+_SEEKING_SHARE = 0.75
+"""Of the slots, how many calls of one template may hold while they have no sandbox: one whose pool can't be filled, or
+whose sandboxes find no room, keeps the calls of no other template waiting."""
+
 
 class Ticket:
     """One execution's place: in the queue until ``granted``, then in a slot. ``claims``: a sandbox of its pool."""
@@ -26,6 +32,7 @@ class Ticket:
         self.template = record.request.template
         self.claims = claims
         self.expected = False  # to do so before others that come
+        self.seeks = False  # it has a slot, and no sandbox that is ready
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.granted_at = 0.0
 
@@ -61,6 +68,8 @@ class Admission:
     ) -> None:
         self._slots = slots
         self._most_waiting = most_waiting
+        self._most_seeking = ceil(slots * _SEEKING_SHARE)
+        self._seeking: Counter[str] = Counter()  # by template
         self._monotonic = monotonic
         self._metrics = metrics
         self._gate = gate
@@ -80,7 +89,7 @@ class Admission:
 
     def enter(self, draft: Execution, plan: Plan) -> Ticket:
         """Take a slot, or a place in the queue. Raises `SaturatedError` if there is neither, or no sandbox for it."""
-        if not self._has_slot(draft.tenant):
+        if not self._has_slot(draft):
             self._check_queue(draft.tenant)
         self._gate.check(plan)
         ticket = Ticket(draft, claims=True)
@@ -96,6 +105,7 @@ class Admission:
         """Take a slot for a call that runs already, even beyond the limit."""
         ticket = Ticket(record)
         self._hand_slot(ticket)
+        self._place(ticket)
         self._tell()
         return ticket
 
@@ -109,9 +119,17 @@ class Admission:
             ticket.expected = False
             self._gate.claimed(ticket.template)
 
+    def placed(self, ticket: Ticket) -> None:
+        """Its sandbox is ready. Nothing happens the second time."""
+        crowded = not self._may_seek(ticket.template)
+        self._place(ticket)
+        if crowded:
+            self._fill()
+
     def leave(self, ticket: Ticket) -> None:
         """Give back what the ticket stands for. Each ticket leaves once."""
         self.claimed(ticket)
+        self._place(ticket)
         if not self._waiting.remove(ticket.tenant, ticket.execution_id) and ticket.holds_slot:
             self._running.end(ticket.tenant, self._monotonic() - ticket.granted_at)
         self._fill()
@@ -126,6 +144,13 @@ class Admission:
             return None
         return self._running.of(record.tenant)
 
+    def seeking(self, record: Execution) -> int | None:
+        """How many of its template have a slot and no sandbox, if that is why it waits for a slot here; else None."""
+        template = record.request.template
+        if self._may_seek(template) or self.ahead(record) is None:
+            return None
+        return self._seeking[template]
+
     def _enter(self, ticket: Ticket) -> Ticket:
         self._waiting.add(ticket.tenant, ticket.execution_id, ticket)
         self._fill()
@@ -135,19 +160,25 @@ class Admission:
         most = self.tenants.of(tenant).max_concurrency
         return most is None or self._running.of(tenant) < most
 
-    def _has_slot(self, tenant: str) -> bool:
-        """Whether one is free for the tenant. Then none of its executions waits."""
-        return self._running.total < self._slots and self._may_run(tenant)
+    def _may_seek(self, template: str) -> bool:
+        return self._seeking[template] < self._most_seeking
+
+    def _has_slot(self, draft: Execution) -> bool:
+        """Whether one is free for it. Then none waits that could have it."""
+        may_go = self._may_run(draft.tenant) and self._may_seek(draft.request.template)
+        return may_go and self._running.total < self._slots
 
     def _check_queue(self, tenant: str) -> None:
         """Raise `SaturatedError` if no more of the tenant's may wait."""
         limits, running, waiting = self.tenants.of(tenant), self._running.of(tenant), self._waiting.of(tenant)
-        if limits.max_queue is not None and waiting >= limits.max_queue:
+        # Slots that are free are for those who wait, too, as soon as fewer of their template seek a sandbox.
+        free = max(0, self._slots - self._running.total) if self._may_run(tenant) else 0
+        if limits.max_queue is not None and waiting >= limits.max_queue + free:
             raise SaturatedError(
                 f"{running} executions of this tenant run and {waiting} wait, and no more of them may",
                 self._retry_after(tenant, limits),
             )
-        if not self._waiting.has_place(tenant, self._most_waiting):
+        if not self._waiting.has_place(tenant, self._most_waiting + free):
             raise SaturatedError(
                 f"{self._running.total} executions run and {len(self._waiting)} wait, as many as this service allows",
                 self._retry_after(tenant, limits),
@@ -162,7 +193,7 @@ class Admission:
 
     def _fill(self) -> None:
         while self._running.total < self._slots:
-            ticket = self._waiting.pop(self._may_run)
+            ticket = self._waiting.pop(self._may_run, lambda ticket: self._may_seek(ticket.template))
             if ticket is None:
                 break
             self._hand_slot(ticket)
@@ -171,7 +202,16 @@ class Admission:
     def _hand_slot(self, ticket: Ticket) -> None:
         if ticket.grant(self._monotonic()):
             self._running.begin(ticket.tenant)
+            ticket.seeks = True
+            self._seeking[ticket.template] += 1
             self._expect(ticket)
+
+    def _place(self, ticket: Ticket) -> None:
+        if ticket.seeks:
+            ticket.seeks = False
+            self._seeking[ticket.template] -= 1
+            if not self._seeking[ticket.template]:
+                del self._seeking[ticket.template]
 
     def _expect(self, ticket: Ticket) -> None:
         if ticket.claims and not ticket.expected:

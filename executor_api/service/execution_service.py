@@ -191,6 +191,7 @@ class ExecutionService:
             pool=next((pool for pool in self.pools(tenant) if pool.template == record.request.template), None),
             ahead=work.admission.ahead(record),
             held_by=work.admission.held_by(record),
+            seeking=work.admission.seeking(record),
             obstacle=work.backend.obstacle(starting.name, execution_id) if starting is not None else "",
         )
         return explain(record, around, work.clock.now())

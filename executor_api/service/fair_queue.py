@@ -55,18 +55,18 @@ class FairQueue(Generic[T]):
             del self._tenants[tenant]
         return True
 
-    def pop(self, may_go: Callable[[str], bool]) -> T | None:
-        """The next one whose tenant may go, and then has its turn after all others; None if nobody may."""
-        tenant = next(filter(may_go, self._tenants), None)
-        if tenant is None:
-            return None
-        waiting = self._tenants[tenant]
-        _, item = waiting.popitem(last=False)
-        self._length -= 1
-        self._tenants.move_to_end(tenant)
-        if not waiting:
-            del self._tenants[tenant]
-        return item
+    def pop(self, may_go: Callable[[str], bool], fits: Callable[[T], bool]) -> T | None:
+        """The next one that fits, of a tenant that may go, and then has its turn after all others; None if none does.
+
+        O(n) in those that do not fit.
+        """
+        for tenant in filter(may_go, self._tenants):
+            found = next(((key, item) for key, item in self._tenants[tenant].items() if fits(item)), None)
+            if found is not None:
+                self._tenants.move_to_end(tenant)
+                self.remove(tenant, found[0])
+                return found[1]
+        return None
 
     def ahead(self, tenant: str, key: str, may_go: Callable[[str], bool]) -> int | None:
         """How many have their turn before this one as things stand; None if it does not wait. O(n), for people.

@@ -105,6 +105,7 @@ class Launch:
             self.sandbox = await self._obtained(plan)
             await self.sandbox.ready()
         self._assignment.timeline.mark(Point.READY)
+        self._workplace.admission.placed(self._assignment.ticket)
         return self.sandbox
 
     def _plan(self) -> Plan:

@@ -177,6 +177,43 @@ async def test_only_what_a_pool_could_serve_is_turned_away(
     assert doors(1, 0, None, None, *pools).enter(*draft(**request_)).holds_slot
 
 
+async def test_a_template_that_gets_no_sandboxes_leaves_slots_to_others() -> None:
+    """Its calls hold three quarters of them at most until they have one; the next waits, though slots are free."""
+    admission = doors(4, 0)
+    stuck = [admission.enter(*draft()) for _ in range(3)]
+    late = draft()
+    waiting = admission.enter(*late)
+    assert [ticket.holds_slot for ticket in (*stuck, waiting)] == [True, True, True, False]
+    assert admission.seeking(late[0]) == 3
+    assert refused(admission)
+    other = admission.enter(*draft(template="other"))
+    assert other.holds_slot
+    admission.placed(stuck[0])
+    assert not waiting.holds_slot
+    admission.leave(other)
+    assert (waiting.holds_slot, admission.seeking(late[0])) == (True, None)
+
+
+async def test_a_sandbox_that_is_ready_lets_the_next_call_seek_one() -> None:
+    """It does not wait until a whole call is over."""
+    admission = doors(4, 0)
+    first, _, _, waiting = (admission.enter(*draft()) for _ in range(4))
+    admission.placed(first)
+    assert waiting.holds_slot
+
+
+async def test_a_call_is_told_that_others_of_its_template_wait_for_sandboxes(house: House) -> None:
+    """Slots are free, and it is not its turn: its explanation says why."""
+    house.backend.script = lambda _id: Script(ready=asyncio.Event())
+    service = await house.open(max_concurrency=4)
+    executions = [await service.submit(submission()) for _ in range(4)]
+    told = (await service.explain("default", executions[-1].id)).sentences
+    assert "3 of its template wait for sandboxes, as many as may at once; other templates' calls pass them." in told
+    for execution in executions:
+        await service.cancel("default", execution.id)
+    assert {(await service.wait(item.id, 60)).status for item in executions} == {Status.CANCELLED}
+
+
 async def test_what_was_accepted_before_always_has_a_place() -> None:
     """After a restart, running calls have slots beyond the limit and queued ones places beyond the queue."""
     gauges = Gauges()

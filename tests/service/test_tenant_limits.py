@@ -33,6 +33,8 @@ async def test_at_its_own_limit_a_tenant_waits_while_others_pass() -> None:
     admission = limited(doors(4, 10, metrics=gauges), max_concurrency=1)
     first, second, third = (admission.enter(*draft("small")) for _ in range(3))
     others = [admission.enter(*draft("big")) for _ in range(3)]
+    for ticket in (first, *others):
+        admission.placed(ticket)
     late = admission.enter(*draft("big"))
     assert granted(first, second, third, *others, late) == [True, False, False, True, True, True, False]
     admission.leave(others[0])

@@ -21,6 +21,7 @@ from executor_api.service.pool_gate import PoolGate
 NUMBERS = itertools.count()
 TEMPLATES = {
     "default": Template(name="default"),
+    "other": Template(name="other"),
     "strict": Template(name="strict", pool=PoolSettings(size=2, miss=MissPolicy.REJECT)),
 }
 
