@@ -120,7 +120,7 @@ async def test_garbage_is_what_no_execution_wants(world: World) -> None:
 
 @pytest.mark.parametrize(("age", "deleted"), [(5, 0), (200, 1)])
 async def test_what_another_replica_tries_out_is_no_garbage_yet(world: World, age: float, deleted: int) -> None:
-    """Its rehearsals go on; what it leaves behind when it dies is collected two minutes later."""
+    """Its rehearsals go on; what it leaves behind when it dies is collected in a while."""
     backend = await world.started()
     await backend.create("rehearsal-1", Claim(rehearsal.EXECUTION, "", plan_of()))
     job = world.api.objects.get("jobs", "rehearsal-1")

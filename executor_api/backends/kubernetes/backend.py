@@ -30,7 +30,7 @@ from executor_api.backends.kubernetes.metrics import KubernetesMetrics, NoMetric
 from executor_api.backends.kubernetes.network_probe import Places, probe, probe_claim
 from executor_api.backends.kubernetes.network_watch import NetworkWatch
 from executor_api.backends.kubernetes.pool_keeper import keep_pools
-from executor_api.backends.kubernetes.rehearsal import rehearse, unclaimed
+from executor_api.backends.kubernetes.rehearsal import Unclaimed, rehearse
 from executor_api.backends.kubernetes.sandbox import KubernetesSandbox
 from executor_api.backends.kubernetes.settings import KubernetesSettings
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState
@@ -80,6 +80,7 @@ class KubernetesBackend:
         self._problems: tuple[str, ...] = ("the Kubernetes backend is not connected yet",)
         self._task: asyncio.Task[None] | None = None
         self._rehearsed = False
+        self._unclaimed = Unclaimed()
 
     async def start(self) -> None:
         """Begin to connect. What is in the way shows in `health`, and is tried again until it is not."""
@@ -159,10 +160,23 @@ class KubernetesBackend:
             raise UnavailableError("the cluster's Jobs can't be listed now")
         deleted = 0
         for job in cluster.jobs.all():
-            left_alone = _is_left_alone(job, supply.pools.roster.age(job.created_at))
+            left_alone = self._is_left_alone(job, supply.pools.roster.age(job.created_at))
             if not left_alone and not await is_wanted(job.execution_id):
                 deleted += await cluster.delete_job(job.name)
         return deleted
+
+    def _is_left_alone(self, job: JobSnapshot, age: float) -> bool:
+        """Whether something else sees to its end: the pool, its TTL, the tenant's last call, or who tries things out.
+
+        A sandbox for reuse bears the name of its first call; its last one, which may need its log, nobody can tell.
+        """
+        return (
+            job.state in (JobState.WAITING, JobState.REUSED)
+            or job.deleting
+            or job.leaky
+            or (job.keep_finished and job.finished)
+            or (job.execution_id == rehearsal.EXECUTION and self._unclaimed.is_needed(job.name, age))
+        )
 
     def _connected(self) -> tuple[Cluster, Supply]:
         if self._cluster is None or self._supply is None:
@@ -265,7 +279,7 @@ class KubernetesBackend:
     async def _rehearse(self, claim: Claim) -> list[str]:
         try:
             cluster, supply = self._connected()
-            async with unclaimed("rehearsal", cluster) as name:
+            async with self._unclaimed.one("rehearsal", cluster) as name:
                 problem = await rehearse(await supply.make(name, claim))
         except SandboxFailedError as error:
             problem = rehearsal.refusal(error)
@@ -278,20 +292,6 @@ class KubernetesBackend:
         cluster, supply = self._connected()
         template = self._templates[_SAMPLE]
         api = cluster.client.host if cluster.client.in_cluster else ""
-        async with unclaimed("probe", cluster) as name:
+        async with self._unclaimed.one("probe", cluster) as name:
             making = supply.make(name, probe_claim(template))
             return await probe(making, template, Places(cluster.namespace, self._settings.port, api))
-
-
-def _is_left_alone(job: JobSnapshot, age: float) -> bool:
-    """Whether something else sees to its end: the pool, its TTL, the tenant's last call, or who tries the cluster out.
-
-    A sandbox for reuse is named after its first call; whose the last one is, which may need its log, nobody can tell.
-    """
-    return (
-        job.state in (JobState.WAITING, JobState.REUSED)
-        or job.deleting
-        or job.leaky
-        or (job.keep_finished and job.finished)
-        or (job.execution_id == rehearsal.EXECUTION and age < rehearsal.LONGEST_SECONDS)
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
@@ -20,22 +21,37 @@ _RELEASE_SECONDS = 3.0
 
 EXECUTION = "rehearsal"
 """Stands for an execution id on the Job: no execution has it, so a Job that is left over is collected as garbage."""
-LONGEST_SECONDS = 120.0
+LONGEST_SECONDS = 90.0
 """So old no Job of a rehearsal gets, nor one that `doctor` makes, unless whoever made it has died."""
-
+_MOST_REMEMBERED = 100
 
 _log = structlog.get_logger(__name__)
 
 
-@asynccontextmanager
-async def unclaimed(kind: str, cluster: Cluster) -> AsyncIterator[str]:
-    """A name for one, which goes when we are stopped meanwhile, also if nobody got to know that it was made."""
-    name = f"{kind}-{secrets.token_hex(4)}"
-    try:
-        yield name
-    except asyncio.CancelledError:
-        await removed(name, cluster.delete_job(name))
-        raise
+class Unclaimed:
+    """Sandboxes that this process makes for itself."""
+
+    def __init__(self) -> None:
+        self._ours: OrderedDict[str, bool] = OrderedDict()  # by name: whether we still need it
+
+    def is_needed(self, name: str, age: float) -> bool:
+        """Whether one is to be left alone at that age, in seconds: another process's may be for as long as it takes."""
+        return self._ours.get(name, age < LONGEST_SECONDS)
+
+    @asynccontextmanager
+    async def one(self, kind: str, cluster: Cluster) -> AsyncIterator[str]:
+        """A name for one, which goes when we are stopped meanwhile, also if nobody got to know that it was made."""
+        name = f"{kind}-{secrets.token_hex(4)}"
+        self._ours[name] = True
+        if len(self._ours) > _MOST_REMEMBERED:
+            self._ours.popitem(last=False)
+        try:
+            yield name
+        except asyncio.CancelledError:
+            await removed(name, cluster.delete_job(name))
+            raise
+        finally:
+            self._ours[name] = False
 
 
 async def rehearse(sandbox: KubernetesSandbox) -> str | None:
