@@ -96,6 +96,7 @@ class PoolStatus:
     waits: int
     misses: int
     conflicts: int
+    held: int = 0  # of those starting: something keeps them from it
     replacement_seconds: float | None = None  # from its pod's showing to ready
     refill_per_second: float | None = None  # while any is being made
     changed_at: float | None = None  # seconds since the epoch: when the template got its present digest
@@ -122,15 +123,20 @@ def plan_pool(target: Target, members: Sequence[Member], expected: int, cold: in
 
 
 def _is_current(member: Member, target: Target) -> bool:
-    return member.digest == target.digest and not member.unfit and member.lasts >= target.call_seconds
+    return member.digest == target.digest and not member.unfit and _outlasts_calls(member, target)
+
+
+def _outlasts_calls(member: Member, target: Target) -> bool:
+    """Each is replaced a while before it does not, so that those made at once do not all go at once."""
+    return member.lasts >= target.call_seconds + _JITTER * target.max_idle_seconds * _spread(member)
 
 
 def _replaced(aged: list[Member], fresh: list[Member], size: int) -> list[Member]:
     """Those of the aged that go now."""
-    if sum(item.phase is Phase.READY for item in fresh) >= size:
+    ready = sum(item.phase is Phase.READY for item in fresh)
+    if ready >= size:
         return aged
-    crowded_out = sum(item.crowded_out for item in fresh)
-    if crowded_out and len(aged) + len(fresh) - crowded_out >= size:
+    if any(item.crowded_out for item in fresh) and len(aged) + ready >= size:
         return sorted(aged, key=lambda item: item.since)[:1]
     return []
 
@@ -145,8 +151,12 @@ def _can_retire(member: Member) -> bool:
 
 def _is_aged(member: Member, target: Target, now: float) -> bool:
     """Each at an age of its own, so that a pool made at once is not replaced at once."""
-    spread = zlib.crc32(member.name.encode()) / 2**32  # 0 to 1, the same for every replica
-    return now - member.since > target.max_idle_seconds * (1 - _JITTER + 2 * _JITTER * spread)
+    return now - member.since > target.max_idle_seconds * (1 - _JITTER + 2 * _JITTER * _spread(member))
+
+
+def _spread(member: Member) -> float:
+    """0 to 1, the same for every replica."""
+    return zlib.crc32(member.name.encode()) / 2**32
 
 
 def _surplus(fresh: Iterable[Member], count: int) -> list[Member]:

@@ -81,13 +81,14 @@ def test_an_aged_one_stays_until_its_successors_are_ready() -> None:
 
 
 def test_where_successors_have_no_room_the_aged_make_it_one_after_the_other() -> None:
-    """A pool that fills the cluster is renewed too, and never has fewer than one below its size."""
+    """A pool that fills the cluster is renewed too; each that goes waits for the one before it to be replaced."""
     aged = [member("a", READY, age=300), member("b", READY, age=400)]
     held = [replace(member(name, STARTING, obstacle="Insufficient nvidia.com/gpu"), crowded_out=True) for name in "cd"]
     assert planned(2, *aged, *held) == PoolPlan(0, ("b",))
     assert planned(2, aged[0], *held) == PoolPlan(0, ())
-    assert planned(2, aged[0], member("c", STARTING), held[1]) == PoolPlan(0, ("a",))
-    assert planned(2, member("c", READY), member("d", STARTING)) == PoolPlan(0, ())
+    assert planned(2, aged[0], member("c", STARTING), held[1]) == PoolPlan(0, ())
+    assert planned(2, aged[0], member("c", STARTING, obstacle="image is gone"), held[1]) == PoolPlan(0, ())
+    assert planned(2, aged[0], member("c", READY), held[1]) == PoolPlan(0, ("a",))
 
 
 def test_the_aged_stay_where_successors_can_not_start_at_all() -> None:
@@ -99,8 +100,15 @@ def test_the_aged_stay_where_successors_can_not_start_at_all() -> None:
 def test_what_does_not_outlast_a_call_is_replaced_at_once() -> None:
     """The cluster would end it with the call in it."""
     target = Target("new", 2, max_idle_seconds=100, call_seconds=60)
-    members = [replace(member("a", READY, age=200), lasts=59), replace(member("b", READY), lasts=61)]
+    members = [replace(member("a", READY, age=200), lasts=59), replace(member("b", READY), lasts=71)]
     assert plan_pool(target, members, 0, 0, NOW) == PoolPlan(1, ("a",))
+
+
+def test_those_made_at_once_are_not_replaced_at_once_for_lasting_too_short() -> None:
+    """Where there is no room for successors before, a pool would be empty of a sudden."""
+    target = Target("new", 100, max_idle_seconds=1000, call_seconds=60)
+    members = [replace(member(f"p-{n}", READY), lasts=110) for n in range(100)]
+    assert 20 < len(plan_pool(target, members, 0, 0, NOW).retire) < 80
 
 
 def test_of_a_template_that_is_gone_nothing_stays_but_what_may_have_a_call() -> None:

@@ -15,7 +15,14 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_before_delay,
+    wait_random,
+    wait_random_exponential,
+)
 
 from executor_api.backends.kubernetes.credentials import Credentials
 from executor_api.backends.kubernetes.errors import (
@@ -41,6 +48,9 @@ TLS_CLOSING_SECONDS = 0.1
 _JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 _BACKOFF = wait_random_exponential(multiplier=0.05, max=2.0)
+_LONG_SECONDS = 30.0
+_LONG_BACKOFF = wait_random(10.0, 30.0)
+"""Between attempts of those who have been trying for so long: there may be many of them when it comes back."""
 _FIRST_ERROR = 300  # a redirect is no answer of an API server either
 
 Params = Mapping[str, str]
@@ -172,4 +182,4 @@ def _wait(state: RetryCallState) -> float:
     error = state.outcome and state.outcome.exception()
     if isinstance(error, ApiError) and error.retry_after is not None:
         return error.retry_after
-    return _BACKOFF(state)
+    return (_BACKOFF if (state.seconds_since_start or 0.0) < _LONG_SECONDS else _LONG_BACKOFF)(state)

@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import NamedTuple
 
 from executor_api.backends.base import ConnectionLostError
@@ -102,7 +103,7 @@ class Roster:
     def outlasts(self, name: str, call_seconds: float) -> bool:
         """Whether it is there for so long."""
         job = self._jobs.get(name)
-        return job is not None and self._lasts(job) >= call_seconds
+        return job is not None and self._lasts(job, self._pods.get(name)) >= call_seconds
 
     def left_to_others(self, template: str, digest: str) -> int:
         """How many could have a call, and are left to other replicas for a moment."""
@@ -246,7 +247,7 @@ class Roster:
             obstacle=why.message if why is not None else "",
             crowded_out=why is not None and why.reason in NO_ROOM,
             unfit=self.leaks.make_unfit(job, pod),
-            lasts=self._lasts(job),
+            lasts=self._lasts(job, pod),
         )
 
     def _phase(self, job: JobSnapshot, pod: PodSnapshot | None) -> Phase:
@@ -274,13 +275,16 @@ class Roster:
         job = self._jobs.get(name)
         return job is not None and job.digest == digest and not self.leaks.make_unfit(job, self._pods.get(name))
 
-    def _lasts(self, job: JobSnapshot) -> float:
-        """Seconds until the cluster ends it, or more: its pod began after its Job."""
-        return job.deadline_seconds - self.age(job.created_at)
+    def _lasts(self, job: JobSnapshot, pod: PodSnapshot | None) -> float:
+        """Seconds until the kubelet ends it."""
+        started_at = pod.started_at if pod is not None else None
+        return inf if started_at is None else job.deadline_seconds - self.age(started_at)
 
     @staticmethod
     def _is_waiting(job: JobSnapshot) -> bool:
         return job.state is JobState.WAITING and not job.deleting and not job.gone
 
     def _is_pooled(self, job: JobSnapshot) -> bool:
-        return not job.deleting and not job.leaky and (job.state is JobState.WAITING or job.name in self._taken)
+        """Those whose template keeps what has ended are left to their TTL, though a short call left no mark on it."""
+        is_there = not (job.deleting or job.leaky or (job.finished and job.keep_finished))
+        return is_there and (job.state is JobState.WAITING or job.name in self._taken)

@@ -69,6 +69,7 @@ class PodSnapshot:
     ips: tuple[str, ...] = ()  # one of each IP family that it has
     node: str | None = None
     node_ip: str = ""
+    started_at: float | None = None  # seconds since the epoch: from then on its deadline counts
     image: str | None = None
     conditions: tuple[Condition, ...] = ()
     waiting: Waiting | None = None
@@ -158,6 +159,7 @@ def parse_pod(pod: Raw) -> PodSnapshot:
         ips=tuple(item["ip"] for item in status.get("podIPs") or [] if item.get("ip")),
         node_ip=status.get("hostIP") or "",
         node=pod.get("spec", {}).get("nodeName"),
+        started_at=_epoch(status["startTime"]) if status.get("startTime") else None,
         image=container.get("image") or None,
         conditions=_conditions(status),
         waiting=_waiting(state),

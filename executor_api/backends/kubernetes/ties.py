@@ -65,8 +65,6 @@ class PooledTies(Ties):
         del sound
         if self._timer is not None:
             self._timer.cancel()
-        if self._marking is not None:
-            self._marking.cancel()
         await asyncio.sleep(LULL_SECONDS)
         return False
 
