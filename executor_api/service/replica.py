@@ -68,8 +68,7 @@ class Replica:
         for record in await self._replicas.take_over(silence, self.accepting | self._ledger.drives.keys(), before):
             if record.id not in self.accepting and record.id not in self._ledger.drives:
                 _log.info("taken up", execution=record.id, dispatched=record.dispatched)
-                must_not_run = record.id in self.refused
-                await self._take_up(replace(record, cancel_requested=True) if must_not_run else record)
+                await self._take_up(_never_sent(record) if record.id in self.refused else record)
         await self._follow_orders()
 
     async def cancel(self, execution_id: str) -> None:
@@ -128,3 +127,8 @@ class Replica:
                 _log.exception("keeping up with the other replicas failed")
             self._patient_until = self._clock.monotonic() + self._silent_seconds
             await asyncio.sleep(ROUND_SECONDS)
+
+
+def _never_sent(record: Execution) -> Execution:
+    """One that must not run. The sandbox that it was to have, if any, was given back."""
+    return replace(record, cancel_requested=True, dispatched=False, sandbox=None, start=None)

@@ -334,6 +334,57 @@ async def test_the_runner_says_whose_a_sandbox_is_whose_call_was_interrupted(wor
     assert runner.retired == (not holder)
 
 
+async def test_one_whose_runner_can_not_be_asked_is_replaced(world: World) -> None:
+    """Whoever has it, if anybody, keeps it; nobody here waits for it."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    sandbox = await claimed(backend, claim(wanted, "e-1"))
+    sending = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    await world.runners[name].stop()
+    await sandbox.release()
+    await until(lambda: pool(backend).ready == 1)
+    assert world.api.objects.get("jobs", name) is not None
+    assert (await claimed(backend, claim(wanted, "e-2"))).details.name != name
+
+
+async def test_a_sandbox_found_after_a_restart_may_be_anothers(world: World) -> None:
+    """The record names one of the pool that never got the call: what runs there goes on."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    world.runners[name].execution_id = "e-2"
+    world.runners[name].calls.append(call("e-2"))
+    found = await backend.find(name, "e-1")
+    assert found is not None
+    await found.release()
+    assert world.api.objects.get("jobs", name) is not None
+
+
+async def test_what_a_template_keeps_is_left_to_its_ttl_after_the_shortest_call(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mark was put on it, so it looks like one that died while it waited."""
+    monkeypatch.setattr(roster, "ENDED_SECONDS", 0.1)
+    wanted = template(1, "kept", delete_finished=False)
+    backend = await world.pooled(wanted)
+    sandbox = await claimed(backend, claim(wanted))
+    name = sandbox.details.name
+    await served(world, sandbox, "e-1")
+    await world.end_pod(name)
+    job = world.api.objects.get("jobs", name)
+    assert job is not None
+    assert job["metadata"]["labels"][names.STATE] == "waiting"
+    job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    await world.api.objects.put("jobs", job)
+    await asyncio.sleep(3.0)  # rounds in which it would be deleted
+    assert world.api.objects.get("jobs", name) is not None
+    assert pool(backend).ready == 1
+
+
 async def test_a_tenants_sandbox_whose_next_call_was_never_sent_stays_the_tenants(world: World) -> None:
     """The call after it follows the one that ran."""
     wanted = template(1)
@@ -363,12 +414,13 @@ async def test_a_connection_that_breaks_after_the_call_was_sent_is_no_refusal(wo
 
 
 async def older(world: World, name: str, seconds: float) -> None:
-    """Make a Job so much older."""
+    """Make a sandbox so much older."""
     job = world.api.objects.get("jobs", name)
     assert job is not None
     made = datetime.fromisoformat(job["metadata"]["creationTimestamp"]) - timedelta(seconds=seconds)
     job["metadata"]["creationTimestamp"] = f"{made:%Y-%m-%dT%H:%M:%SZ}"
     await world.api.objects.put("jobs", job)
+    await world.change_pod(name, startTime=f"{made:%Y-%m-%dT%H:%M:%SZ}")
     await arrived()
 
 
@@ -391,7 +443,7 @@ async def test_a_full_cluster_renews_its_pool(world: World) -> None:
     await world.change_pod(first, conditions=[])
     await world.run_pod(first)
     await until(lambda: last not in world.waiting())
-    assert pool(backend).ready == 1
+    await until(lambda: pool(backend).ready == 1)
 
 
 async def test_no_call_gets_a_sandbox_that_does_not_outlast_it(world: World) -> None:

@@ -105,9 +105,17 @@ async def test_every_replica_answers_for_every_execution(replicas: Replicas) -> 
         await two.get("other", execution.id)
 
 
-async def test_a_call_that_was_refused_never_runs(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store has it, though its client was told that it could not be recorded, and has sent it again by then."""
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+async def test_a_call_that_was_refused_never_runs(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch, *, warm: bool
+) -> None:
+    """The store has it, though its client was told that it could not be recorded, and has sent it again by then.
+
+    The sandbox that it was to have has been given back, and is not looked for.
+    """
     monkeypatch.setattr(replica, "_OWN_SECONDS", 0.1)
+    backend = replicas.house.backend
+    backend.waiting = [Script(start=Start.WARM)] if warm else []
     service = await replicas.house.open(AnswerLost(replicas.url, "one"))
     with pytest.raises(UnavailableError, match="the answer was lost"):
         await service.submit(submission())
@@ -117,7 +125,8 @@ async def test_a_call_that_was_refused_never_runs(replicas: Replicas, monkeypatc
             await asyncio.sleep(0.05)
             found = (await service.page("default", ListFilter(), 10, None)).executions
     (execution,) = found
-    assert (execution.status, replicas.house.backend.made) == (Status.CANCELLED, {})
+    assert (execution.status, execution.sandbox) == (Status.CANCELLED, None)
+    assert [(sandbox.posts, sandbox.releases) for sandbox in backend.made.values()] == [(0, 1)] * warm
 
 
 async def test_every_replica_explains_every_execution(replicas: Replicas) -> None:

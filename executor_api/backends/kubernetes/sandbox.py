@@ -50,6 +50,8 @@ class Identity:
     follows: str = ""
     may_have_run: bool = False
     """Its call may have been sent, by a service that has stopped since."""
+    shared: bool = False
+    """It waited in a pool, from which others may have taken it."""
 
 
 class Ties:
@@ -62,7 +64,7 @@ class Ties:
         """Its runner has the call."""
 
     def unused(self) -> bool:
-        """It got no call; True if it waits for another one."""
+        """No call was sent to it; True if it waits for another one."""
         return False
 
     async def kept(self, *, sound: bool) -> bool:
@@ -217,19 +219,26 @@ class KubernetesSandbox:
         self._released = deleted
 
     async def _is_for_others(self) -> bool:
-        if self._accepted or self.start is Start.COLD:
+        """Whether it is not this call's to end."""
+        if self._accepted:
             return False
-        if not self._dialled:
+        if self.start is not Start.COLD and not self._dialled:
             return self._ties.unused()
-        return self.start is Start.WARM and not await self._is_ours_or_retired() and self._ties.unused()
+        if not self._identity.shared or await self._is_ours_or_retired():
+            return False
+        self._ties.refused()
+        return True
 
     async def _is_ours_or_retired(self) -> bool:
-        """Its runner decides: it has this call, or it has none and takes none any more."""
+        """Its runner decides: it has this call, or it has none and takes none any more.
+
+        One that can't be asked has this call if it may have come there.
+        """
         try:
             pod = self._own.dialable()
             holder = await retire_runner(self._cluster, pod, self._identity.token)
         except (KubernetesError, ConfigurationError, ConnectionLostError):
-            return False
+            return self._sent or self._identity.may_have_run
         return holder in (None, self._identity.execution_id)
 
     def _approach(self) -> None:

@@ -17,7 +17,7 @@ from executor_api.backends.kubernetes.own_pod import dialable
 from executor_api.backends.kubernetes.pools import Pools
 from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox, Ties
 from executor_api.backends.kubernetes.shelf import Kept, Owner, Shelf
-from executor_api.backends.kubernetes.snapshot import JobSnapshot
+from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState
 from executor_api.backends.kubernetes.ties import (
     Place,
     PooledTies,
@@ -98,6 +98,7 @@ class Supply:
             deadline=created + (job.start_seconds or 0.0),
             keep_finished=job.keep_finished,
             may_have_run=True,
+            shared=job.state is JobState.WAITING,
         )
         return KubernetesSandbox(self._cluster, identity, self._images)
 
@@ -128,6 +129,7 @@ class Supply:
             keep_finished=not template.delete_finished,
             start=start,
             follows=follows,
+            shared=start is Start.WARM,
         )
 
     def _pooled_ties(self, name: str, claim: Claim) -> Ties:
