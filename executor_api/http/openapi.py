@@ -201,6 +201,7 @@ _POOL = PoolStatus(
     waits=4,
     misses=5,
     conflicts=1,
+    held=2,
     replacement_seconds=0.41,
     refill_per_second=6.2,
     changed_at=1_769_860_788.0,

@@ -189,6 +189,7 @@ class PoolShape(_Shape):
     desired: int = Field(description="Sandboxes that should wait.")
     ready: int = Field(description="Sandboxes that wait.")
     starting: int
+    held: int = Field(description="Of those starting: something keeps them from it.")
     taken: int = Field(description="Sandboxes of it that have a call.")
     hits: int = Field(description="Claims of this process that found one waiting, since it started.")
     waits: int = Field(description="Claims that waited for one.")

@@ -19,8 +19,8 @@ from executor_api.service.promises import Promises
 from executor_api.service.rates import Rates
 
 _SEEKING_SHARE = 0.75
-"""Of the slots, how many calls of one template may hold while they have no sandbox: one whose pool can't be filled, or
-whose sandboxes find no room, keeps the calls of no other template waiting."""
+"""Of the slots that are not held by other templates' such calls, how many those of one template may hold while they
+have no sandbox: one whose pool can't be filled, or whose sandboxes find no room, leaves slots to others."""
 
 
 class Ticket:
@@ -68,7 +68,6 @@ class Admission:
     ) -> None:
         self._slots = slots
         self._most_waiting = most_waiting
-        self._most_seeking = ceil(slots * _SEEKING_SHARE)
         self._seeking: Counter[str] = Counter()  # by template
         self._monotonic = monotonic
         self._metrics = metrics
@@ -90,7 +89,7 @@ class Admission:
     def enter(self, draft: Execution, plan: Plan) -> Ticket:
         """Take a slot, or a place in the queue. Raises `SaturatedError` if there is neither, or no sandbox for it."""
         if not self._has_slot(draft):
-            self._check_queue(draft.tenant)
+            self._check_queue(draft.tenant, draft.request.template)
         self._gate.check(plan)
         ticket = Ticket(draft, claims=True)
         if self._may_run(draft.tenant):  # one that waits for its own tenant takes no sandbox from others meanwhile
@@ -130,13 +129,13 @@ class Admission:
         """Give back what the ticket stands for. Each ticket leaves once."""
         self.claimed(ticket)
         self._place(ticket)
-        if not self._waiting.remove(ticket.tenant, ticket.execution_id) and ticket.holds_slot:
+        if not self._waiting.remove(ticket.tenant, ticket.template, ticket.execution_id) and ticket.holds_slot:
             self._running.end(ticket.tenant, self._monotonic() - ticket.granted_at)
         self._fill()
 
     def ahead(self, record: Execution) -> int | None:
         """How many get a slot before this one; None if it does not wait for one here."""
-        return self._waiting.ahead(record.tenant, record.id, self._may_run)
+        return self._waiting.ahead(record.tenant, record.request.template, record.id, self._may_run, self._may_seek)
 
     def held_by(self, record: Execution) -> int | None:
         """How many of its tenant's run, if that is what it waits for here; else None."""
@@ -152,7 +151,7 @@ class Admission:
         return self._seeking[template]
 
     def _enter(self, ticket: Ticket) -> Ticket:
-        self._waiting.add(ticket.tenant, ticket.execution_id, ticket)
+        self._waiting.add(ticket.tenant, ticket.template, ticket.execution_id, ticket)
         self._fill()
         return ticket
 
@@ -161,26 +160,30 @@ class Admission:
         return most is None or self._running.of(tenant) < most
 
     def _may_seek(self, template: str) -> bool:
-        return self._seeking[template] < self._most_seeking
+        own = self._seeking[template]
+        return own < ceil(_SEEKING_SHARE * (self._slots - self._seeking.total() + own))
 
     def _has_slot(self, draft: Execution) -> bool:
         """Whether one is free for it. Then none waits that could have it."""
         may_go = self._may_run(draft.tenant) and self._may_seek(draft.request.template)
         return may_go and self._running.total < self._slots
 
-    def _check_queue(self, tenant: str) -> None:
+    def _check_queue(self, tenant: str, template: str) -> None:
         """Raise `SaturatedError` if no more of the tenant's may wait."""
         limits, running, waiting = self.tenants.of(tenant), self._running.of(tenant), self._waiting.of(tenant)
         # Slots that are free are for those who wait, too, as soon as fewer of their template seek a sandbox.
-        free = max(0, self._slots - self._running.total) if self._may_run(tenant) else 0
+        most = self._slots - self._running.total
+        free = max(0, most if limits.max_concurrency is None else min(most, limits.max_concurrency - running))
         if limits.max_queue is not None and waiting >= limits.max_queue + free:
             raise SaturatedError(
                 f"{running} executions of this tenant run and {waiting} wait, and no more of them may",
                 self._retry_after(tenant, limits),
             )
         if not self._waiting.has_place(tenant, self._most_waiting + free):
+            seeking = self._seeking[template]
+            why = "" if self._may_seek(template) else f"; {seeking} of template {template!r} wait for sandboxes"
             raise SaturatedError(
-                f"{self._running.total} executions run and {len(self._waiting)} wait, as many as this service allows",
+                f"{self._running.total} executions run and {len(self._waiting)} wait, as many as may{why}",
                 self._retry_after(tenant, limits),
             )
 
@@ -193,7 +196,7 @@ class Admission:
 
     def _fill(self) -> None:
         while self._running.total < self._slots:
-            ticket = self._waiting.pop(self._may_run, lambda ticket: self._may_seek(ticket.template))
+            ticket = self._waiting.pop(self._may_run, self._may_seek)
             if ticket is None:
                 break
             self._hand_slot(ticket)

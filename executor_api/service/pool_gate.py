@@ -15,7 +15,7 @@ from executor_api.service.promises import Promises
 _UNMEASURED = 1.0
 """Seconds a sandbox is taken to need before one was measured."""
 _HELD_UP = 10.0
-"""Seconds to tell, at least, while something keeps the pool from filling: what was measured before holds no more."""
+"""Seconds to tell, at least, while none is on its way for a reason: what was measured before holds no more."""
 
 
 class PoolGate:
@@ -68,7 +68,8 @@ class PoolGate:
         """Seconds until there is one for this call as well, behind those let in and those turned away before."""
         pace = self.share.of / pool.refill_per_second if pool.refill_per_second else _UNMEASURED
         ahead = (self._unclaimed[pool.template] - pool.ready) * pace
-        return self._promises.seconds(pool.template, max(ahead, _HELD_UP) if pool.problems else ahead, pace)
+        none_comes = bool(pool.problems) and pool.starting == pool.held
+        return self._promises.seconds(pool.template, max(ahead, _HELD_UP) if none_comes else ahead, pace)
 
 
 def _needs_pool(plan: Plan) -> bool:

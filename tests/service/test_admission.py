@@ -131,10 +131,11 @@ async def test_a_strict_template_lets_in_as_many_as_have_a_sandbox() -> None:
     [
         ({"refill_per_second": 2.0}, [0.5, 1.0, 1.5]),
         ({"refill_per_second": 0.25}, [4.0, 8.0, 12.0]),
-        ({"refill_per_second": 2.0, "problems": ("2 sandboxes pending for 41 s: no room",)}, [10.5, 11.0, 11.5]),
+        ({"refill_per_second": 2.0, "starting": 2, "held": 2, "problems": ("no room",)}, [10.5, 11.0, 11.5]),
+        ({"refill_per_second": 2.0, "starting": 2, "held": 1, "problems": ("no room",)}, [0.5, 1.0, 1.5]),
         ({}, [1.0, 2.0, 3.0]),
     ],
-    ids=["fast", "slow", "held up", "nothing"],
+    ids=["fast", "slow", "held up", "one is held up", "nothing"],
 )
 async def test_retry_after_of_a_pool_follows_what_was_measured(measured: dict[str, Any], expected: list[float]) -> None:
     """Each one turned away gets a sandbox of its own promised, and promises whose time has come are forgotten."""
@@ -192,6 +193,18 @@ async def test_a_template_that_gets_no_sandboxes_leaves_slots_to_others() -> Non
     assert not waiting.holds_slot
     admission.leave(other)
     assert (waiting.holds_slot, admission.seeking(late[0])) == (True, None)
+
+
+async def test_templates_that_get_no_sandboxes_leave_slots_to_others() -> None:
+    """Each holds a share of what the others leave; who is passed is ahead of nobody it is passed by."""
+    admission = doors(64, 200)
+    tickets = [[admission.enter(*draft(template=name)) for _ in range(64)] for name in ("default", "other", "third")]
+    assert [sum(ticket.holds_slot for ticket in each) for each in tickets] == [48, 12, 3]
+    drafts = [draft(template="fourth") for _ in range(2)]
+    served, waiting = (admission.enter(*entering) for entering in drafts)
+    assert (served.holds_slot, waiting.holds_slot) == (True, False)
+    admission.placed(served)
+    assert admission.ahead(drafts[1][0]) == 0
 
 
 async def test_a_sandbox_that_is_ready_lets_the_next_call_seek_one() -> None:

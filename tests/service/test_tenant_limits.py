@@ -46,6 +46,12 @@ async def test_at_its_own_limit_a_tenant_waits_while_others_pass() -> None:
     assert (gauges.slots_taken, gauges.waiting) == (4, 0)
 
 
+async def test_free_slots_are_no_places_for_a_tenant_at_its_own_limit() -> None:
+    """What its template's calls leave free is for it as far as it may run."""
+    admission = limited(doors(8, 10), max_concurrency=7, max_queue=0)
+    assert crowd(admission, "small") == 7
+
+
 async def test_who_waits_for_its_own_is_ahead_of_nobody() -> None:
     """What is said of the queue leaves out those that others pass, and names the limit to whom it holds back."""
     admission = limited(doors(2, 10), max_concurrency=1)

@@ -22,6 +22,8 @@ NUMBERS = itertools.count()
 TEMPLATES = {
     "default": Template(name="default"),
     "other": Template(name="other"),
+    "third": Template(name="third"),
+    "fourth": Template(name="fourth"),
     "strict": Template(name="strict", pool=PoolSettings(size=2, miss=MissPolicy.REJECT)),
 }
 

@@ -145,6 +145,7 @@ class WarmPool:
             waits=self.counts.waits,
             misses=self.counts.misses,
             conflicts=self.counts.conflicts,
+            held=sum(item.phase is Phase.STARTING and bool(item.obstacle) for item in members),
             replacement_seconds=pace.replacement_seconds,
             refill_per_second=pace.refill_per_second,
             changed_at=self.sandboxes.changed_at,
