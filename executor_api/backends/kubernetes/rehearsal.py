@@ -21,8 +21,8 @@ _RELEASE_SECONDS = 3.0
 
 EXECUTION = "rehearsal"
 """Stands for an execution id on the Job: no execution has it, so a Job that is left over is collected as garbage."""
-LONGEST_SECONDS = 90.0
-"""So old no Job of a rehearsal gets, nor one that `doctor` makes, unless whoever made it has died."""
+LONGEST_SECONDS = 45.0
+"""So old no Job of a rehearsal gets, nor of what tries the network, unless whoever made it has died."""
 _MOST_REMEMBERED = 100
 
 _log = structlog.get_logger(__name__)
