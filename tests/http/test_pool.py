@@ -41,6 +41,7 @@ async def test_a_pool_in_numbers_and_sentences(service: Service) -> None:
                 "waits": 0,
                 "misses": 0,
                 "conflicts": 0,
+                "held": 0,
                 "replacement_seconds": None,
                 "refill_per_second": None,
                 "changed_at": "1970-01-01T00:00:00.000Z",
@@ -56,7 +57,7 @@ async def test_a_pool_in_numbers_and_sentences(service: Service) -> None:
 
 async def test_an_empty_pool_that_rejects_is_a_429_before_any_work(service: Service) -> None:
     """Whole seconds in `Retry-After`, the pool's problem in the detail, no record, no call; a retry finds room."""
-    empty = pool(template="strict", ready=0, refill_per_second=0.4, problems=("quota is used up",))
+    empty = pool(template="strict", ready=0, starting=1, refill_per_second=0.4, problems=("quota is used up",))
     service.backend.statuses = (empty,)
     refusal = await service.client.post("/execute", json=STRICT)
     assert (refusal.status_code, refusal.headers["retry-after"]) == (429, "3")
