@@ -120,10 +120,9 @@ class Admission:
 
     def placed(self, ticket: Ticket) -> None:
         """Its sandbox is ready. Nothing happens the second time."""
-        crowded = not self._may_seek(ticket.template)
-        self._place(ticket)
-        if crowded:
-            self._fill()
+        if ticket.seeks:
+            self._place(ticket)
+            self._fill()  # of any template: each has a share of what the others leave
 
     def leave(self, ticket: Ticket) -> None:
         """Give back what the ticket stands for. Each ticket leaves once."""

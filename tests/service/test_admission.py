@@ -207,6 +207,17 @@ async def test_templates_that_get_no_sandboxes_leave_slots_to_others() -> None:
     assert admission.ahead(drafts[1][0]) == 0
 
 
+async def test_a_sandbox_that_is_ready_lets_calls_of_other_templates_seek_theirs() -> None:
+    """What one template's calls leave is the others' at once."""
+    admission = doors(8, 10)
+    first, second = (admission.enter(*draft()) for _ in range(2))
+    *_, waiting = (admission.enter(*draft(template="other")) for _ in range(6))
+    assert not waiting.holds_slot
+    admission.placed(first)
+    admission.placed(second)
+    assert waiting.holds_slot
+
+
 async def test_a_sandbox_that_is_ready_lets_the_next_call_seek_one() -> None:
     """It does not wait until a whole call is over."""
     admission = doors(4, 0)
