@@ -364,6 +364,21 @@ async def test_a_sandbox_found_after_a_restart_may_be_anothers(world: World) -> 
     assert world.api.objects.get("jobs", name) is not None
 
 
+async def test_a_sandbox_marked_for_another_call_is_not_found(world: World) -> None:
+    """Whoever recovers a call that never got there has nothing to end."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    sandbox = await claimed(backend, claim(wanted, "e-1"))
+    world.runners[name].execution_id = "e-1"
+    reading = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
+    await until(lambda: name in world.waiting("claimed"))
+    assert await backend.find(name, "e-2") is None
+    assert await backend.find(name, "e-1") is not None
+    await world.runners[name].finish()
+    await reading
+
+
 async def test_what_a_template_keeps_is_left_to_its_ttl_after_the_shortest_call(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,7 +149,9 @@ class KubernetesBackend:
             raise UnavailableError("the API server does not answer")
         if job is Absent.DELETED and cluster.pods.get(name) is not None:
             job = cluster.jobs.get(name) or job  # remembered as its pod is, which may still tell whose call it had
-        return supply.found(job, execution_id) if isinstance(job, JobSnapshot) else None
+        if isinstance(job, Absent) or (job.state is JobState.CLAIMED and job.execution_id != execution_id):
+            return None  # a mark is put once a runner has the call: this one's can't be there
+        return supply.found(job, execution_id)
 
     async def collect_garbage(self, is_wanted: Callable[[str], Awaitable[bool]]) -> int:
         """Delete Jobs that no execution wants. Those that wait are the pool's, and one replica does it for all."""
