@@ -68,10 +68,6 @@ class Pools:
         if pool is not None:
             pool.refused()
 
-    def give_back(self, name: str) -> None:
-        """The claimed sandbox of this name got no call."""
-        self.roster.give_back(name)
-
     def statuses(self) -> tuple[PoolStatus, ...]:
         """Every pool as it is now, by name."""
         return tuple(pool.status(self.keeper.desired(pool)) for _, pool in sorted(self._pools.items()))

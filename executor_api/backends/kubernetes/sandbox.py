@@ -27,6 +27,7 @@ from executor_api.backends.kubernetes.leaks import mark_operations
 from executor_api.backends.kubernetes.own_pod import OwnPod
 from executor_api.backends.kubernetes.snapshot import PodSnapshot
 from executor_api.backends.kubernetes.startup import Startup
+from executor_api.backends.kubernetes.ties import Ties
 from executor_api.domain.execution import SandboxDetails, Start
 from executor_api.domain.outcome import Evidence, Reason
 from executor_api.errors import ConfigurationError
@@ -52,25 +53,6 @@ class Identity:
     """Its call may have been sent, by a service that has stopped since."""
     shared: bool = False
     """It waited in a pool, from which others may have taken it."""
-
-
-class Ties:
-    """What a sandbox has to do with others of its kind. These are those of one made for a single call."""
-
-    def refused(self) -> None:
-        """It did not take its call."""
-
-    def accepted(self) -> None:
-        """Its runner has the call."""
-
-    def unused(self) -> bool:
-        """No call was sent to it; True if it waits for another one."""
-        return False
-
-    async def kept(self, *, sound: bool) -> bool:
-        """The call's outcome is stored; True if the sandbox stays for another call."""
-        del sound
-        return False
 
 
 class KubernetesSandbox:

@@ -15,13 +15,14 @@ from executor_api.backends.kubernetes.images import ImageHealth
 from executor_api.backends.kubernetes.job_factory import JobFactory
 from executor_api.backends.kubernetes.own_pod import dialable
 from executor_api.backends.kubernetes.pools import Pools
-from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox, Ties
+from executor_api.backends.kubernetes.sandbox import Identity, KubernetesSandbox
 from executor_api.backends.kubernetes.shelf import Kept, Owner, Shelf
 from executor_api.backends.kubernetes.snapshot import JobSnapshot, JobState
 from executor_api.backends.kubernetes.ties import (
     Place,
     PooledTies,
     TenantTies,
+    Ties,
     claimed_mark,
     put_mark,
     reused_mark,
@@ -140,7 +141,9 @@ class Supply:
             return await put_mark(self._cluster, name, new_mark(claim.execution_id, claim.plan, self._age(name)))
 
         pools, template = self.pools, claim.plan.template.name
-        place = Place(mark, functools.partial(pools.refused, template, name), functools.partial(pools.give_back, name))
+        place = Place(
+            mark, functools.partial(pools.refused, template, name), functools.partial(pools.roster.give_back, name)
+        )
         return TenantTies(self._new(name, claim), claim, self._shelf, place) if is_reuse else PooledTies(place)
 
     def _new(self, name: str, claim: Claim) -> Kept:

@@ -1,4 +1,4 @@
-"""What a claimed sandbox has to do with the pool it came from, and with the tenant it stays for."""
+"""What a sandbox has to do with the pool it came from, and with the tenant it stays for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from executor_api.backends.kubernetes import names
 from executor_api.backends.kubernetes.cluster import Cluster
 from executor_api.backends.kubernetes.job_factory import reuse_deadline
 from executor_api.backends.kubernetes.manifests import job_deadline
-from executor_api.backends.kubernetes.sandbox import Ties
 from executor_api.backends.kubernetes.shelf import Kept, Shelf
 from executor_api.backends.kubernetes.snapshot import JobState
 from executor_api.domain.plan import Plan
@@ -25,6 +24,25 @@ MARK_PATIENCE_SECONDS = 3600.0
 """How long an API server that is away is tried again: while the Job bears no mark, the pool counts one too many."""
 LULL_SECONDS = 0.25
 """How long a used sandbox stays: taking a pod down costs its node 0.2 s of a core, which the next call would miss."""
+
+
+class Ties:
+    """What a sandbox has to do with others of its kind. These are those of one made for a single call."""
+
+    def refused(self) -> None:
+        """It did not take its call."""
+
+    def accepted(self) -> None:
+        """Its runner has the call."""
+
+    def unused(self) -> bool:
+        """No call was sent to it; True if it waits for another one."""
+        return False
+
+    async def kept(self, *, sound: bool) -> bool:
+        """The call's outcome is stored; True if the sandbox stays for another call."""
+        del sound
+        return False
 
 
 @dataclass(frozen=True, slots=True)
