@@ -106,6 +106,13 @@ def test_deadlines_are_rings() -> None:
     assert job["spec"]["ttlSecondsAfterFinished"] == 77
 
 
+def test_a_job_that_waits_for_room_is_not_ended_for_that() -> None:
+    """Its own deadline counts from its creation; the pod's, from its start, ends it in time."""
+    job = _keeping_off(load_skeleton(Template(name="t"), "image:1"), JobState.WAITING, 0)
+    assert _pod(job)["activeDeadlineSeconds"] == 80
+    assert job["spec"]["activeDeadlineSeconds"] > 24 * 3600
+
+
 def test_cpu_sandboxes_see_no_gpu() -> None:
     """Without a GPU asked for, images that ask for all of them get none; with one, nothing is said."""
     template = Template(name="t", gpu=GpuAllowance(max_count=1))

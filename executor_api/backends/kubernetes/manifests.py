@@ -22,6 +22,9 @@ from executor_runner.protocol import GPUS_ENV, POD_ENV, PRELOAD_ENV, TOKEN_HASH_
 RING_SECONDS = 20
 """Between the runner's last deadline and the pod's, and between the pod's and the Job's: each ring leaves the inner one
 time to end the call itself, because only the inner ones keep its output."""
+PENDING_SECONDS = 86_400
+"""How long one of the pool may find no room. A Job's deadline counts from its creation, and must not be what ends one
+that started late: its pod's does, until a call moves the Job's."""
 TERMINATION_SECONDS = 5
 """Least time between the kubelet's SIGTERM and SIGKILL; a template's own grace needs `LEAVE_SECONDS` more."""
 LEAVE_SECONDS = 3
@@ -56,7 +59,8 @@ def build_job(skeleton: Tree, template: Template, values: JobValues) -> Tree:
     _set_metadata(job, template, values, labels)
     spec = job["spec"]
     pod_deadline = values.deadline_seconds + RING_SECONDS
-    spec["activeDeadlineSeconds"] = job_deadline(values.deadline_seconds)
+    pending = PENDING_SECONDS if values.state is JobState.WAITING else 0
+    spec["activeDeadlineSeconds"] = job_deadline(values.deadline_seconds) + pending
     pod_metadata = spec["template"].setdefault("metadata", {})
     pod_metadata["labels"] = {**(pod_metadata.get("labels") or {}), **labels}
     _set_pod(spec["template"]["spec"], template, values, pod_deadline)
