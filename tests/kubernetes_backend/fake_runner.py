@@ -39,6 +39,9 @@ class FakeRunner:
         self.token = ""
         self.execution_id = "e-x-1"
         """Whose call it is to be: what `world.ready` makes."""
+        self.mute = False
+        """Whether it leaves a call that comes without an answer, and without a place for it."""
+        self.heard = asyncio.Event()
         self.cancelled = self.retired = False
         self.done = asyncio.Event()
         self.claimed = asyncio.Event()
@@ -89,6 +92,9 @@ class FakeRunner:
 
     async def _claim(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        self.heard.set()
+        if self.mute:
+            await asyncio.Event().wait()
         if self._is_refused(request):
             return web.Response(status=401, text="this sandbox has another token\n")
         if request.headers.get(POD_HEADER) != self.pod:

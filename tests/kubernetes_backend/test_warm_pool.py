@@ -23,6 +23,7 @@ from executor_api.domain.request import ExecutionRequest, Isolation
 from executor_api.domain.template import Template
 from kubernetes_backend.fake_apiserver import FakeApiServer, status
 from kubernetes_backend.fake_objects import Object
+from kubernetes_backend.fake_runner import FakeRunner
 from kubernetes_backend.world import World, arrived, pod_of, read, until
 
 
@@ -69,10 +70,7 @@ async def test_a_call_takes_one_that_waits_and_the_pool_is_refilled(world: World
     sandbox = await claimed(backend, claim(wanted))
     assert (sandbox.start, sandbox.details.name in before) == (Start.WARM, True)
     await sandbox.ready()
-    runner = world.runners[sandbox.details.name]
-    runner.execution_id = "e-1"
-    reading = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
-    await runner.claimed.wait()
+    runner, reading = world.runners[sandbox.details.name], await begun(world, sandbox, "e-1")
     await runner.finish()
     assert await reading == bytes(runner.journal)
     await sandbox.release()
@@ -229,15 +227,22 @@ async def test_one_that_died_while_it_waited_did_not_take_the_call(world: World)
     assert (world.api.objects.get("jobs", name) is not None, pool(backend).conflicts) == (True, 1)
 
 
+async def begun(world: World, sandbox: KubernetesSandbox, execution_id: str) -> asyncio.Task[bytes]:
+    """Have its runner take the call, which runs until the runner is told to finish."""
+    runner = world.runners[sandbox.details.name]
+    runner.execution_id = execution_id
+    reading = asyncio.create_task(read(sandbox.dispatch(call(execution_id))))
+    await runner.claimed.wait()
+    return reading
+
+
 async def test_one_that_another_replica_uses_is_left_alone(world: World) -> None:
     """Its call goes on: neither the refusal nor the release of the refused touches it."""
     wanted = template(1)
     first, second = await world.pooled(wanted), await world.pooled(wanted)
     (name,) = world.waiting()
     ours, theirs = await claimed(first, claim(wanted, "e-1")), await claimed(second, claim(wanted, "e-2"))
-    world.runners[name].execution_id = "e-1"
-    reading = asyncio.create_task(read(ours.dispatch(call("e-1"))))
-    await world.runners[name].claimed.wait()
+    reading = await begun(world, ours, "e-1")
     with pytest.raises(NotTakenError, match="claimed by e-1") as refusal:
         await read(theirs.dispatch(call("e-2")))
     assert refusal.value.why == "had taken another call, or was retired"
@@ -272,9 +277,7 @@ async def test_one_that_another_replica_uses_is_left_alone_by_a_call_for_reuse(w
     (name,) = world.waiting()
     ours = await claimed(first, claim(wanted, "e-1"))
     theirs = await claimed(second, claim(wanted, "e-2", isolation=Isolation.REUSE))
-    world.runners[name].execution_id = "e-1"
-    reading = asyncio.create_task(read(ours.dispatch(call("e-1"))))
-    await world.runners[name].claimed.wait()
+    reading = await begun(world, ours, "e-1")
     with pytest.raises(NotTakenError, match="claimed by e-1"):
         await read(theirs.dispatch(call("e-2")))
     await theirs.release()
@@ -303,9 +306,7 @@ async def test_a_call_that_was_never_sent_ends_no_call_of_another_replica(world:
     first, second = await world.pooled(wanted), await world.pooled(wanted)
     (name,) = world.waiting()
     reserved, ours = await claimed(first, claim(wanted, "e-1")), await claimed(second, claim(wanted, "e-2"))
-    world.runners[name].execution_id = "e-2"
-    reading = asyncio.create_task(read(ours.dispatch(call("e-2"))))
-    await world.runners[name].claimed.wait()
+    reading = await begun(world, ours, "e-2")
     await reserved.release()
     await asyncio.sleep(0.3)  # in which it would be deleted
     assert world.api.objects.get("jobs", name) is not None
@@ -313,19 +314,29 @@ async def test_a_call_that_was_never_sent_ends_no_call_of_another_replica(world:
     assert await reading == bytes(world.runners[name].journal)
 
 
+async def interrupted(world: World, sandbox: KubernetesSandbox, *, sent: bool) -> FakeRunner:
+    """Stop to dispatch the call before or after it is written, in any case before an answer."""
+    runner = world.runners[sandbox.details.name]
+    runner.mute = True
+    sending = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
+    await (runner.heard.wait() if sent else asyncio.sleep(0))
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    assert runner.heard.is_set() == sent
+    return runner
+
+
+@pytest.mark.parametrize("sent", [True, False])
 @pytest.mark.parametrize("holder", ["", "e-1", "e-2"], ids=["nobody", "us", "another"])
-async def test_the_runner_says_whose_a_sandbox_is_whose_call_was_interrupted(world: World, holder: str) -> None:
+async def test_the_runner_says_whose_a_sandbox_is_whose_call_was_interrupted(
+    world: World, holder: str, *, sent: bool
+) -> None:
     """Stopped while it sent its call, a service knows not whether that came: only what is another's stays."""
     wanted = template(1)
     backend = await world.pooled(wanted)
     (name,) = world.waiting()
-    runner = world.runners[name]
     sandbox = await claimed(backend, claim(wanted, "e-1"))
-    sending = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
-    await asyncio.sleep(0)
-    sending.cancel()
-    await asyncio.gather(sending, return_exceptions=True)
-    assert not runner.calls
+    runner = await interrupted(world, sandbox, sent=sent)
     if holder:
         runner.execution_id = holder
         runner.calls.append(call(holder))
@@ -340,15 +351,24 @@ async def test_one_whose_runner_can_not_be_asked_is_replaced(world: World) -> No
     backend = await world.pooled(wanted)
     (name,) = world.waiting()
     sandbox = await claimed(backend, claim(wanted, "e-1"))
-    sending = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
-    await asyncio.sleep(0)
-    sending.cancel()
-    await asyncio.gather(sending, return_exceptions=True)
-    await world.runners[name].stop()
+    runner = await interrupted(world, sandbox, sent=False)
+    await runner.stop()
     await sandbox.release()
     await until(lambda: pool(backend).ready == 1)
     assert world.api.objects.get("jobs", name) is not None
     assert (await claimed(backend, claim(wanted, "e-2"))).details.name != name
+
+
+async def test_one_that_may_have_the_call_and_can_not_be_asked_is_ended(world: World) -> None:
+    """Else the call could run after its client was told that it is lost."""
+    wanted = template(1)
+    backend = await world.pooled(wanted)
+    (name,) = world.waiting()
+    sandbox = await claimed(backend, claim(wanted, "e-1"))
+    runner = await interrupted(world, sandbox, sent=True)
+    await runner.stop()
+    await sandbox.release()
+    assert world.api.objects.get("jobs", name) is None
 
 
 async def test_a_sandbox_found_after_a_restart_may_be_anothers(world: World) -> None:
@@ -713,10 +733,7 @@ async def test_the_pool_serves_while_the_api_server_is_away(world: World) -> Non
     backend = await world.pooled(wanted)
     await world.api.stop()
     sandbox = await claimed(backend, claim(wanted))
-    runner = world.runners[sandbox.details.name]
-    runner.execution_id = "e-1"
-    reading = asyncio.create_task(read(sandbox.dispatch(call("e-1"))))
-    await runner.claimed.wait()
+    runner, reading = world.runners[sandbox.details.name], await begun(world, sandbox, "e-1")
     await runner.finish()
     assert await reading == bytes(runner.journal)
     await world.api.start()
@@ -731,9 +748,7 @@ async def served(world: World, sandbox: KubernetesSandbox, execution_id: str, *,
     runner.journal.clear()
     runner.complete = False
     runner.claimed.clear()
-    runner.execution_id = execution_id
-    reading = asyncio.create_task(read(sandbox.dispatch(call(execution_id))))
-    await runner.claimed.wait()
+    reading = await begun(world, sandbox, execution_id)
     await runner.finish()
     await reading
     await sandbox.release(sound=sound)

@@ -69,7 +69,10 @@ _FORCED = {DispatchMode.POD_IP: Way.POD_IP, DispatchMode.PROXY: Way.PROXY}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerRequest:
-    """One request to a runner. ``streams``: its answer lasts as long as a call. ``pod``: UID of its only taker."""
+    """One request to a runner. ``streams``: its answer lasts as long as a call. ``pod``: UID of its only taker.
+
+    ``sending`` is called just before it is written: until then it is certain that it has not arrived.
+    """
 
     method: str
     path: str
@@ -78,6 +81,7 @@ class RunnerRequest:
     body: bytes = field(default=b"", repr=False)
     streams: bool = False
     pod: str = ""
+    sending: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -183,6 +187,7 @@ class Dialer:
     @asynccontextmanager
     async def _through_proxy(self, pod: PodSnapshot, request: RunnerRequest) -> AsyncIterator[Body]:
         path = f"{names.pods_path(self._namespace)}/{pod.name}:{PORT}/proxy{request.path}"
+        request.sending()
         async with self._client.open(
             request.method,
             path,
@@ -200,7 +205,7 @@ class Dialer:
         try:
             async with (
                 asyncio.timeout(None if request.streams else BRIEF_SECONDS),
-                self._lines.exchange(ip, request.encoded(f"{host}:{PORT}"), SILENCE_SECONDS) as line,
+                self._lines.exchange(ip, request.encoded(f"{host}:{PORT}"), SILENCE_SECONDS, request.sending) as line,
             ):
                 if line.status >= HTTPStatus.BAD_REQUEST:
                     raise api_error(line.status, b"".join([data async for data in line.body()]))

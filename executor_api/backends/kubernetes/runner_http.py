@@ -47,13 +47,16 @@ class Lines:
             task.add_done_callback(lambda _: self._coming.pop(host, None))
 
     @asynccontextmanager
-    async def exchange(self, host: str, request: bytes, silence_seconds: float) -> AsyncIterator[Line]:
-        """Send a request and yield the line of its answer, of which the head is there.
+    async def exchange(
+        self, host: str, request: bytes, silence_seconds: float, sending: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[Line]:
+        """Send a request and yield the line of its answer, of which the head is there. ``sending``: it is written now.
 
         Raises `NotConnectedError`; after any other ``OSError`` nobody knows whether the request has arrived.
         """
         line = await self._arrived(host) or await self._connected(host)
         try:
+            sending()
             await line.send(request, silence_seconds)
             yield line
         finally:

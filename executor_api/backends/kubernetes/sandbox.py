@@ -142,6 +142,7 @@ class KubernetesSandbox:
             body=call,
             streams=True,
             pod="" if pod is None else pod.uid,
+            sending=self._note_sending,
         )
         boot_seconds = BOOT_SECONDS if self.start is Start.COLD else 0.0
         self._dialled = True
@@ -243,6 +244,7 @@ class KubernetesSandbox:
             raise ConnectionLostError(str(error)) from error
 
     async def _stream(self, request: RunnerRequest, boot_deadline: float) -> AsyncGenerator[bytes, None]:
+        sent_before = self._sent
         try:
             pod = self._own.dialable()
             async with self._cluster.dialer.open(pod, request, lambda: self._booting(boot_deadline)) as body:
@@ -252,9 +254,14 @@ class KubernetesSandbox:
         except ConflictError as error:
             raise self._conflict(error) from error
         except (KubernetesError, ConfigurationError, ConnectionLostError) as error:
-            if self._never_reached(error):
+            if not isinstance(error, KubernetesError) or was_not_sent(error):
+                self._sent = sent_before
+            if self.start is not Start.COLD and not self._sent:
                 raise self._refusal(f"does not answer: {error}", "did not answer any more") from error
             raise ConnectionLostError(str(error)) from error
+
+    def _note_sending(self) -> None:
+        self._sent = True
 
     def _note_acceptance(self) -> None:
         if not self._accepted:
@@ -266,14 +273,6 @@ class KubernetesSandbox:
         if read_holder(error.message) == self._identity.execution_id:
             return ClaimedError(str(error))
         return self._refusal(error.message.strip())
-
-    def _never_reached(self, error: Exception) -> bool:
-        """Whether a sandbox that waited is certain not to have the call: no attempt got as far as its runner."""
-        if self.start is Start.COLD or self._sent:
-            return False
-        if isinstance(error, KubernetesError) and not was_not_sent(error):
-            self._sent = True
-        return not self._sent
 
     def _refusal(self, message: str, *why: str) -> NotTakenError:
         self._released = True  # it is not ours
