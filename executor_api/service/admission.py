@@ -104,7 +104,7 @@ class Admission:
         """Take a slot for a call that runs already, even beyond the limit."""
         ticket = Ticket(record)
         self._hand_slot(ticket)
-        self._place(ticket)
+        self._end_seeking(ticket)
         self._tell()
         return ticket
 
@@ -121,13 +121,13 @@ class Admission:
     def placed(self, ticket: Ticket) -> None:
         """Its sandbox is ready. Nothing happens the second time."""
         if ticket.seeks:
-            self._place(ticket)
+            self._end_seeking(ticket)
             self._fill()  # of any template: each has a share of what the others leave
 
     def leave(self, ticket: Ticket) -> None:
         """Give back what the ticket stands for. Each ticket leaves once."""
         self.claimed(ticket)
-        self._place(ticket)
+        self._end_seeking(ticket)
         if not self._waiting.remove(ticket.tenant, ticket.template, ticket.execution_id) and ticket.holds_slot:
             self._running.end(ticket.tenant, self._monotonic() - ticket.granted_at)
         self._fill()
@@ -171,8 +171,8 @@ class Admission:
         """Raise `SaturatedError` if no more of the tenant's may wait."""
         limits, running, waiting = self.tenants.of(tenant), self._running.of(tenant), self._waiting.of(tenant)
         # Slots that are free are for those who wait, too, as soon as fewer of their template seek a sandbox.
-        most = self._slots - self._running.total
-        free = max(0, most if limits.max_concurrency is None else min(most, limits.max_concurrency - running))
+        may_run = self._slots if limits.max_concurrency is None else limits.max_concurrency
+        free = max(0, min(self._slots - self._running.total, may_run - running))
         if limits.max_queue is not None and waiting >= limits.max_queue + free:
             raise SaturatedError(
                 f"{running} executions of this tenant run and {waiting} wait, and no more of them may",
@@ -208,12 +208,10 @@ class Admission:
             self._seeking[ticket.template] += 1
             self._expect(ticket)
 
-    def _place(self, ticket: Ticket) -> None:
+    def _end_seeking(self, ticket: Ticket) -> None:
         if ticket.seeks:
             ticket.seeks = False
             self._seeking[ticket.template] -= 1
-            if not self._seeking[ticket.template]:
-                del self._seeking[ticket.template]
 
     def _expect(self, ticket: Ticket) -> None:
         if ticket.claims and not ticket.expected:
