@@ -139,9 +139,14 @@ def default_resources(template: Template) -> SandboxResources:
 def _resources(asked: Resources, template: Template) -> SandboxResources:
     default = template.resources
     return SandboxResources(
-        cpu=asked.cpu or default.cpu,
-        memory=asked.memory or default.memory,
-        ephemeral_storage=asked.ephemeral_storage or default.ephemeral_storage,
+        cpu=_amount(asked.cpu, default.cpu),
+        memory=_amount(asked.memory, default.memory),
+        ephemeral_storage=_amount(asked.ephemeral_storage, default.ephemeral_storage),
         gpu_count=template.gpu.count if asked.gpu is None else asked.gpu.count,
         gpu_resource=(asked.gpu and asked.gpu.resource) or template.gpu.resources[0],
     )
+
+
+def _amount(asked: str | None, default: str) -> str:
+    """As the template writes it where it is the same: ``1000m`` for ``1`` wants no other sandbox than waits."""
+    return default if asked is None or parse_quantity(asked) == parse_quantity(default) else asked

@@ -53,6 +53,14 @@ def test_what_is_asked_for_is_given() -> None:
 
 
 @pytest.mark.parametrize(
+    "resources", [{"cpu": "1000m"}, {"cpu": 1.0}, {"memory": "524288Ki"}, {"ephemeral_storage": "1073741824"}]
+)
+def test_the_default_in_other_words_is_the_default(resources: dict[str, Any]) -> None:
+    """Who asks for just what the template gives gets the same kind of sandbox as who asks for nothing: one waits."""
+    assert planned(resources=resources).resources == planned().resources
+
+
+@pytest.mark.parametrize(
     ("fields", "where", "word"),
     [
         ({"template": "other"}, "template", "default, gpu"),
