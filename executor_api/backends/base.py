@@ -145,11 +145,12 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who needs a sandbox, and for what."""
+    """Who needs a sandbox, and for what. ``again``: the one it waited for turned out to be another's, or dead."""
 
     execution_id: str
     tenant: str
     plan: Plan
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

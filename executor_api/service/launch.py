@@ -117,7 +117,7 @@ class Launch:
         return self._assignment.plan
 
     async def _obtained(self, plan: Plan) -> Sandbox:
-        claim = Claim(self._live.record.id, self._live.record.tenant, plan)
+        claim = Claim(self._live.record.id, self._live.record.tenant, plan, again=self._refusals > 0)
         for delay in backoff():
             try:
                 return await self._claimed(claim) or await self._made(claim)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -690,6 +691,31 @@ async def test_a_call_waits_for_one_on_its_way(world: World) -> None:
     await world.run_pod(world.waiting()[0])
     found = await waiting
     assert isinstance(found, KubernetesSandbox)
+
+
+async def test_a_call_whose_sandbox_is_anothers_keeps_its_place_in_line(world: World) -> None:
+    """It waited for it longer than those behind it: the next sandbox is its own, not theirs."""
+    world.pool_running = False
+    wanted = template(pool=PoolSettings(size=2, miss=MissPolicy.WAIT))
+    backend, other = await world.pooled(wanted), await world.pooled(wanted)
+    await until(lambda: len(world.waiting()) == 2)
+    contested, free = world.waiting()
+    first = asyncio.create_task(claimed(backend, claim(wanted, "e-1")))
+    await asyncio.sleep(0)
+    behind = asyncio.create_task(claimed(backend, claim(wanted, "e-2")))
+    await world.run_pod(contested)
+    reading = await begun(world, await claimed(other, claim(wanted, "e-3")), "e-3")
+    with pytest.raises(NotTakenError):
+        await read((await first).dispatch(call("e-1")))
+    again = asyncio.create_task(claimed(backend, replace(claim(wanted, "e-1"), again=True)))
+    await asyncio.sleep(0)
+    await world.run_pod(free)
+    await asyncio.wait({again, behind}, return_when=asyncio.FIRST_COMPLETED)
+    assert (again.done(), behind.done()) == (True, False)
+    assert again.result().details.name == free
+    behind.cancel()
+    await world.runners[contested].finish()
+    await reading
 
 
 async def test_a_policy_to_wait_makes_the_pool_serve_all(world: World) -> None:

@@ -59,7 +59,7 @@ class Pools:
         ours = pool.sandboxes
         if ours.template is not template and ours.digest != self._factory.digest(template, ours.resources):
             return Miss("the template has changed since the call was accepted")
-        return await pool.claim(claim.execution_id, claim.plan.resources)
+        return await pool.claim(claim)
 
     def refused(self, template: str, name: str) -> None:
         """The claimed sandbox of this name did not take its call."""

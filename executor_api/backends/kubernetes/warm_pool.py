@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from executor_api.backends.base import Miss, SandboxFailedError
+from executor_api.backends.base import Claim, Miss, SandboxFailedError
 from executor_api.backends.kubernetes.cold_starts import ColdStarts
 from executor_api.backends.kubernetes.roster import Roster
 from executor_api.domain.outcome import Evidence, Reason
@@ -53,7 +53,7 @@ class WarmPool:
     counts: Counts = field(default_factory=Counts)
     _troubles: dict[str, tuple[float, str]] = field(default_factory=dict)  # of making them, by kind: since when, what
     _proven: str = ""  # the digest of which one was ready
-    _waiters: dict[str, asyncio.Future[str | None]] = field(default_factory=dict)  # by execution, the oldest first
+    _waiters: dict[str, asyncio.Future[str | None]] = field(default_factory=dict)  # by execution, in order
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class WarmPool:
         """Calls that wait for a sandbox here."""
         return len(self._waiters)
 
-    async def claim(self, execution_id: str, resources: SandboxResources) -> str | Miss:
+    async def claim(self, claim: Claim) -> str | Miss:
         """The name of a sandbox, reserved for the caller; a miss is its turn to have one made.
 
         Raises `SandboxFailedError` where a wait is in vain.
@@ -77,13 +77,13 @@ class WarmPool:
         settings = self.sandboxes.template.pool
         if not settings.largest:
             return Miss(f"template {self.name!r} keeps no sandboxes waiting")
-        if resources != self.sandboxes.resources:
+        if claim.plan.resources != self.sandboxes.resources:
             return Miss("it asks for other resources than the waiting sandboxes have")
         name = self._take() if not self._waiters else None
         if name is not None:
             self.counts.hits += 1
             return name
-        name = await self._wait(execution_id)
+        name = await self._wait(claim)
         if name is not None:
             self.counts.waits += 1
             return name
@@ -183,10 +183,14 @@ class WarmPool:
         self.roster.take(name)
         return name
 
-    async def _wait(self, execution_id: str) -> str | None:
+    async def _wait(self, claim: Claim) -> str | None:
         """A sandbox, or None for the turn to have one made. Raises `SandboxFailedError` if neither comes in time."""
+        execution_id = claim.execution_id
         waiter: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._waiters[execution_id] = waiter
+        if claim.again:  # it was before all of these
+            self._waiters = {execution_id: waiter, **self._waiters}
+        else:
+            self._waiters[execution_id] = waiter
         self.serve()
         try:
             async with asyncio.timeout(self.sandboxes.template.start_seconds):
