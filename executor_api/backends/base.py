@@ -145,12 +145,12 @@ class Sandbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who needs a sandbox, and for what. ``again``: the one it waited for turned out to be another's, or dead."""
+    """Who needs a sandbox, for what, and since when: monotonic seconds, kept by one whose sandbox was another's."""
 
     execution_id: str
     tenant: str
     plan: Plan
-    again: bool = False
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from executor_api.errors import FieldProblem, InvalidRequestError
 
 @dataclass(frozen=True, slots=True)
 class SandboxResources:
-    """What one sandbox gets: quantities as written, for Kubernetes; `*_bytes` for the runner."""
+    """What one sandbox gets: quantities for Kubernetes, as the request or the template has them; `*_bytes` for us."""
 
     cpu: str
     memory: str

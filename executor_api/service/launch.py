@@ -43,6 +43,7 @@ class Launch:
         self._workplace = workplace
         self._obstacle = ""
         self._refusals = 0
+        self._since: float | None = None  # it seeks a sandbox
 
     async def dispatchable(self, note: str = "") -> Sandbox:
         """Wait for a slot, make the sandbox, and commit that the call may run. ``note``: what led to it, if odd."""
@@ -117,7 +118,9 @@ class Launch:
         return self._assignment.plan
 
     async def _obtained(self, plan: Plan) -> Sandbox:
-        claim = Claim(self._live.record.id, self._live.record.tenant, plan, again=self._refusals > 0)
+        if self._since is None:
+            self._since = asyncio.get_running_loop().time()
+        claim = Claim(self._live.record.id, self._live.record.tenant, plan, self._since)
         for delay in backoff():
             try:
                 return await self._claimed(claim) or await self._made(claim)

@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +33,6 @@ class Namespace:
         self.name = f"executor-test-{secrets.token_hex(4)}"
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.core.create_namespace({"metadata": {"name": self.name, "labels": labels}})
-        self._wait_for_service_account()
 
     def delete(self) -> None:
         """Delete it with all in it."""
@@ -103,7 +101,9 @@ class Namespace:
         """
         self.wait(lambda: not self.jobs() and not self.pods(), seconds)
 
-    def _wait_for_service_account(self) -> None:
+    def wait_for_service_account(self) -> None:
+        """Wait until pods can be made in it."""
+
         def there() -> bool:
             with contextlib.suppress(ApiException):
                 self.core.read_namespaced_service_account("default", self.name)
@@ -140,9 +140,10 @@ def namespace() -> Iterator[Namespace]:
     """Make a namespace, or skip loudly without a cluster. Who is told to end meanwhile does not leave it behind."""
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("KUBECONFIG is not set: this test needs a cluster")
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # SystemExit is a failed test to pytest
     found = Namespace()
     try:
+        found.wait_for_service_account()
         yield found
     finally:
         found.delete()

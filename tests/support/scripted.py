@@ -246,7 +246,7 @@ class ScriptedBackend:
         self.made: dict[str, ScriptedSandbox] = {}  # those deleted since included
         self.waiting: list[Script] = []
         self.claimed: list[str] = []  # execution ids
-        self.claimed_again = 0  # of these, how many first in line
+        self.claimed_since: list[float] = []  # of these
         self.problems: tuple[str, ...] = ()
         self.obstacles: dict[str, str] = {}  # by sandbox
         self.create_errors: list[Exception] = []
@@ -275,7 +275,7 @@ class ScriptedBackend:
             return Miss("nothing waits")
         name = f"p-{len(self.claimed)}"
         self.claimed.append(claim.execution_id)
-        self.claimed_again += claim.again
+        self.claimed_since.append(claim.since)
         self.sandboxes[name] = self.made[name] = ScriptedSandbox(name, self.waiting.pop(0))
         return self.sandboxes[name]
 

@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from executor_api.backends.base import Claim, Miss, SandboxFailedError
 from executor_api.backends.kubernetes.cold_starts import ColdStarts
@@ -40,6 +41,11 @@ class Counts:
     conflicts: int = 0
 
 
+class _Waiter(NamedTuple):
+    since: float  # its claim's
+    turn: asyncio.Future[str | None]  # a sandbox, or None to have one made
+
+
 @dataclass(slots=True)
 class WarmPool:
     """Claims of one process from one pool. ``replica`` makes processes prefer different sandboxes."""
@@ -53,7 +59,7 @@ class WarmPool:
     counts: Counts = field(default_factory=Counts)
     _troubles: dict[str, tuple[float, str]] = field(default_factory=dict)  # of making them, by kind: since when, what
     _proven: str = ""  # the digest of which one was ready
-    _waiters: dict[str, asyncio.Future[str | None]] = field(default_factory=dict)  # by execution, in order
+    _waiters: dict[str, _Waiter] = field(default_factory=dict)  # by execution, who has waited longest first
 
     @property
     def name(self) -> str:
@@ -106,12 +112,12 @@ class WarmPool:
     def serve(self) -> None:
         """Something has changed: hand out what is ready, and let those go cold for whom nothing is on the way."""
         self._look_whether_proven()
-        waiting = [(execution_id, waiter) for execution_id, waiter in self._waiters.items() if not waiter.done()]
+        waiting = [(execution_id, turn) for execution_id, (_, turn) in self._waiters.items() if not turn.done()]
         while waiting and (name := self._take()) is not None:
             waiting.pop(0)[1].set_result(name)
         if waiting and self.sandboxes.template.pool.miss is not MissPolicy.WAIT:
-            for execution_id, waiter in waiting[self._on_the_way() :]:
-                self.starts.line_up(execution_id, waiter)
+            for execution_id, turn in waiting[self._on_the_way() :]:
+                self.starts.line_up(execution_id, turn)
 
     def why(self) -> str:
         """Why nothing is ready, for one who asks now."""
@@ -186,31 +192,29 @@ class WarmPool:
     async def _wait(self, claim: Claim) -> str | None:
         """A sandbox, or None for the turn to have one made. Raises `SandboxFailedError` if neither comes in time."""
         execution_id = claim.execution_id
-        waiter: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        if claim.again:  # it was before all of these
-            self._waiters = {execution_id: waiter, **self._waiters}
-        else:
-            self._waiters[execution_id] = waiter
+        turn: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._waiters[execution_id] = _Waiter(claim.since, turn)
+        self._waiters = dict(sorted(self._waiters.items(), key=lambda item: item[1].since))
         self.serve()
         try:
             async with asyncio.timeout(self.sandboxes.template.start_seconds):
-                return await waiter
+                return await turn
         except TimeoutError:
-            self._hand_back(execution_id, waiter)
+            self._hand_back(execution_id, turn)
             why = f"no sandbox became free in time: {self.why()}"
             raise SandboxFailedError(Evidence(Reason.START_TIMEOUT, why)) from None
         except asyncio.CancelledError:
-            self._hand_back(execution_id, waiter)
+            self._hand_back(execution_id, turn)
             raise
         finally:
             del self._waiters[execution_id]
             self.starts.leave_line(execution_id)
 
-    def _hand_back(self, execution_id: str, waiter: asyncio.Future[str | None]) -> None:
+    def _hand_back(self, execution_id: str, turn: asyncio.Future[str | None]) -> None:
         """What was handed over in the very moment in which its caller stopped waiting."""
-        if waiter.cancelled() or not waiter.done():
+        if turn.cancelled() or not turn.done():
             return
-        name = waiter.result()
+        name = turn.result()
         if name is None:
             self.starts.over(execution_id)
         else:
