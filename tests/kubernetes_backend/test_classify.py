@@ -42,6 +42,7 @@ def test_what_keeps_a_container_from_starting(waiting: str, message: str, reason
 def test_ordinary_waiting_is_no_obstacle() -> None:
     """A container that is being created, and a pod that is not scheduled yet, are no problems."""
     assert obstacle(_pod({"waiting": {"reason": "ContainerCreating"}})) is None
+    assert obstacle(_pod({"waiting": {}})) is None  # as a kubelet writes it that has just begun
     assert obstacle(_pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}])) is None
 
 

@@ -226,12 +226,16 @@ def _conditions(status: Raw) -> tuple[Condition, ...]:
 
 def _waiting(state: Raw) -> Waiting | None:
     waiting = state.get("waiting")
-    return waiting and Waiting(waiting.get("reason") or "", waiting.get("message") or "")
+    if waiting is None:
+        return None
+    return Waiting(waiting.get("reason") or "", waiting.get("message") or "")  # a kubelet that restarts tells neither
 
 
 def _terminated(state: Raw) -> Terminated | None:
     ended = state.get("terminated")
-    return ended and Terminated(ended.get("exitCode", -1), ended.get("reason") or "", ended.get("message") or "")
+    if ended is None:
+        return None
+    return Terminated(ended.get("exitCode", -1), ended.get("reason") or "", ended.get("message") or "")
 
 
 def _epoch(timestamp: str) -> float:
