@@ -43,7 +43,6 @@ class Launch:
         self._workplace = workplace
         self._obstacle = ""
         self._refusals = 0
-        self._since: float | None = None  # it seeks a sandbox
 
     async def dispatchable(self, note: str = "") -> Sandbox:
         """Wait for a slot, make the sandbox, and commit that the call may run. ``note``: what led to it, if odd."""
@@ -118,9 +117,8 @@ class Launch:
         return self._assignment.plan
 
     async def _obtained(self, plan: Plan) -> Sandbox:
-        if self._since is None:
-            self._since = asyncio.get_running_loop().time()
-        claim = Claim(self._live.record.id, self._live.record.tenant, plan, self._since)
+        record, since = self._live.record, self._assignment.ticket.granted_at
+        claim = Claim(record.id, record.tenant, plan, since)
         for delay in backoff():
             try:
                 return await self._claimed(claim) or await self._made(claim)

@@ -44,7 +44,8 @@ async def test_a_sandbox_that_does_not_take_the_call_costs_another_try(house: Ho
     assert (execution.status, execution.sandbox.name) == (Status.SUCCEEDED, "p-1")
     assert ((await service.output(execution.id)).stdout, house.backend.made["p-0"].dead) == (b"ours\n", False)
     assert house.backend.claimed == [execution.id] * 2
-    assert len(set(house.backend.claimed_since)) == 1
+    first, again = house.backend.claimed_since
+    assert first == again > 0
 
 
 @pytest.mark.parametrize(("start", "tries"), [(Start.WARM, 2), (Start.REUSED, 1)])
